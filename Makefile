@@ -1,0 +1,40 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## everything into .venv, from the pinned files, by plain pip
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml deploy/venv.sh
+	PYTHON="$(PYTHON)" sh deploy/venv.sh $(VENV) requirements/dev.txt
+	@touch $@
+
+demo: setup ## start everything on this machine, archive 24 clips, check each one
+	$(BIN)/receiver demo
+
+run: setup ## run the service (embedded database and store unless settings name others)
+	$(BIN)/receiver serve
+
+test: setup ## every test
+	$(BIN)/python -m pytest -n 2
+
+test-fast: setup ## the pure rules: no database, no network, seconds
+	$(BIN)/python -m pytest -q --disable-socket tests/core tests/dialects
+
+check: setup ## format, lint, types, import rules, module sizes
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.sizes
+
+requirements: ## pin anew (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml -o requirements/main.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local -c requirements/main.txt -o requirements/local.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra test --extra check -c requirements/local.txt -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra bench -c requirements/dev.txt -o requirements/bench.txt
+
+.PHONY: help setup demo run test test-fast check requirements

@@ -1,0 +1,170 @@
+"""
+Every error that the product raises on purpose.
+
+The branch says whose fault it is: the caller's (`Rejected`), a provider's
+(`ProviderFault`), ours or the infrastructure's (`Unavailable`). `code` is
+stable: the same word in the response, the log and the metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class ReceiverError(Exception):
+    """The root; `code` is the stable name."""
+
+    code: ClassVar[str] = "internal_error"
+
+
+class Rejected(ReceiverError):
+    """The caller must change something before trying again."""
+
+    code = "rejected"
+
+
+class ProviderFault(ReceiverError):
+    """A provider, or a media host of one, did not do its part."""
+
+    code = "provider_fault"
+
+
+class Unavailable(ReceiverError):
+    """We, the database or the bucket cannot do it now; the same call may work later."""
+
+    code = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong with the input: where it is and how to mend it."""
+
+    #: Dotted path into the request ("input.prompt").
+    field: str
+    message: str
+
+
+class InvalidInput(Rejected):
+    """One or more fields are wrong; all of them are named."""
+
+    code = "invalid_input"
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        super().__init__("; ".join(f"{e.field}: {e.message}" for e in errors))
+        self.errors = tuple(errors)
+
+
+class Unauthorized(Rejected):
+    """No API key, or one that is unknown."""
+
+    code = "unauthorized"
+
+
+class NotFound(Rejected):
+    """There is no such thing for this caller."""
+
+    code = "not_found"
+
+
+class TokenUnknown(Rejected):
+    """The callback URL is not one of ours."""
+
+    code = "token_unknown"
+
+
+class SignatureRejected(Rejected):
+    """A callback's signature is wrong, or missing where it is required."""
+
+    code = "signature_rejected"
+
+
+class BodyTooLarge(Rejected):
+    """The body is larger than the route takes."""
+
+    code = "body_too_large"
+
+
+class MalformedBody(Rejected):
+    """The body is not the JSON that the route takes."""
+
+    code = "malformed_body"
+
+
+class IdempotencyMismatch(Rejected):
+    """The idempotency key was used before with another request."""
+
+    code = "idempotency_mismatch"
+
+
+class MoveRefused(ReceiverError):
+    """An observation can never follow the task's state; it is recorded, without effect."""
+
+    code = "move_refused"
+
+
+class CallbackUnreadable(ProviderFault):
+    """A callback's body is no report that we know."""
+
+    code = "callback_unreadable"
+
+
+class ProviderUnreachable(ProviderFault):
+    """No usable answer: time-out, refused, cut, or not what the protocol says. Says nothing about a create."""
+
+    code = "provider_unreachable"
+
+
+class FetchBlocked(ProviderFault):
+    """The guard refused the address; nothing was dialled."""
+
+    code = "fetch_blocked"
+
+
+class LinkDead(ProviderFault):
+    """403, 404 or 410 for a media link: a fresh one is needed."""
+
+    code = "link_dead"
+
+
+class DownloadFailed(ProviderFault):
+    """The media did not come whole; trying again may help."""
+
+    code = "download_failed"
+
+
+class MediaInvalid(ProviderFault):
+    """The bytes are not the audio that was promised."""
+
+    code = "media_invalid"
+
+
+class StoreUnavailable(Unavailable):
+    """The database did not answer; nothing was recorded."""
+
+    code = "store_unavailable"
+
+
+class BucketUnavailable(Unavailable):
+    """The bucket did not take or give the object; trying again may help."""
+
+    code = "bucket_unavailable"
+
+
+class BucketMismatch(Unavailable):
+    """The bucket holds other bytes than were sent; nothing was recorded."""
+
+    code = "bucket_mismatch"
+
+
+class SpoolFull(Unavailable):
+    """Not enough room on disk for the bytes on their way."""
+
+    code = "spool_full"
+
+
+class Misconfigured(ReceiverError):
+    """The process cannot start as it is set up; the message says what to change."""
+
+    code = "misconfigured"

@@ -1,0 +1,194 @@
+"""The nouns. Pure data: no clock, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, NewType
+
+#: 63 bits: milliseconds since 2025 x 10^6 + random; text in JSON; never reused.
+TaskId = NewType("TaskId", int)
+AssetId = NewType("AssetId", int)
+AccountId = NewType("AccountId", str)
+CallbackId = NewType("CallbackId", int)
+JobId = NewType("JobId", int)
+
+
+class State(StrEnum):
+    """Where a task stands; the values are the stored text."""
+
+    ACCEPTED = "accepted"
+    SUBMITTING = "submitting"
+    SUBMITTED = "submitted"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    ARCHIVED = "archived"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+ENDS: Final = frozenset(
+    {State.ARCHIVED, State.PARTIAL, State.FAILED, State.REJECTED, State.EXPIRED, State.CANCELLED},
+)
+OPEN: Final = frozenset(State) - ENDS
+#: States in which the provider counts the task against its concurrency.
+HOLDING_SLOT: Final = frozenset({State.SUBMITTING, State.SUBMITTED, State.PROCESSING})
+
+
+class AssetState(StrEnum):
+    """Where one file of a task stands."""
+
+    PENDING = "pending"
+    STORED = "stored"
+    EXPIRED = "expired"
+    INVALID = "invalid"
+
+
+class Trust(StrEnum):
+    """How well an observation is vouched for."""
+
+    TOKEN = "token"  #: it came to the right URL, unsigned: a hint
+    CONFIRMED = "confirmed"  #: we asked, with our key
+    SIGNED = "signed"  #: good signature
+
+
+class CreateId(StrEnum):
+    """Whether the provider refuses a second create with the same external id."""
+
+    ENFORCED = "enforced"
+    NONE = "none"
+
+
+class SignatureMode(StrEnum):
+    """What an account demands of a callback's signature."""
+
+    REQUIRED = "required"
+    OPPORTUNISTIC = "opportunistic"
+    NONE = "none"
+
+
+class Verdict(StrEnum):
+    """What a signature check found."""
+
+    GOOD = "good"
+    STALE = "stale"  #: the MAC is right, its timestamp is not within five minutes or unreadable
+    BAD = "bad"
+    ABSENT = "absent"
+
+
+class JobKind(StrEnum):
+    """What a job does; each kind has its own slots in a worker."""
+
+    SUBMIT = "submit"
+    QUERY = "query"
+    ADVANCE = "advance"
+    ARCHIVE = "archive"
+
+
+class Format(StrEnum):
+    """What the file is, as promised by the provider and proven by the sniffer."""
+
+    MP3 = "mp3"
+    WAV = "wav"
+
+
+class ProviderStatus(StrEnum):
+    """The provider's own statuses, normalised (reference providers.md 7)."""
+
+    SUBMITTED = "submitted"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """One clip in one format, as a provider offers it."""
+
+    #: The provider's clip id; its position as text where the provider gives none.
+    clip: str
+    position: int
+    format: Format
+    #: Carries a signature in its query: never logged.
+    url: str = field(repr=False)
+    #: What the provider says; None when it says nothing.
+    duration: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a provider says of one task, from a callback or an answer to a query."""
+
+    status: ProviderStatus
+    provider_task_id: str | None = None
+    external_task_id: str | None = None
+    #: The provider's words for a failure, else empty.
+    reason: str = ""
+    media: tuple[Media, ...] = ()
+    #: Units charged, decimal text as sent; None when not said.
+    units: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class Secret:
+    """Text that must never be shown; `reveal` is the only way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the text itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """Sent as it is: `Authorization: Bearer <key>`."""
+
+    key: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPair:
+    """Kling's access key and secret key; a JWT is made of them for each request."""
+
+    access_key: str
+    secret_key: Secret
+
+
+Credentials = ApiKey | KeyPair
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One contract with one provider, as configured; its id never changes."""
+
+    id: AccountId
+    dialect: str
+    base_url: str
+    credentials: Credentials
+    webhook_secrets: tuple[Secret, ...] = ()
+    signature_mode: SignatureMode = SignatureMode.OPPORTUNISTIC
+    #: Tasks in flight at the provider.
+    concurrency: int
+    #: Registrable suffixes ("klingai.com") from which media may come.
+    asset_hosts: tuple[str, ...]
+    #: Opt-ins of the sandbox's account; empty and False everywhere else.
+    allow_cidrs: tuple[str, ...] = ()
+    allow_http: bool = False
