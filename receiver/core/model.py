@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -192,3 +193,89 @@ class Account:
     #: Opt-ins of the sandbox's account; empty and False everywhere else.
     allow_cidrs: tuple[str, ...] = ()
     allow_http: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asset:
+    """One clip in one format: wanted, or stored and proven."""
+
+    id: AssetId
+    task_id: TaskId
+    clip: str
+    position: int
+    format: Format
+    state: AssetState
+    #: The last link that a provider gave: never logged.
+    url: str = field(repr=False)
+    #: How well the last answer that named it was vouched for.
+    trust: Trust
+    #: Read from the link; None when it does not say.
+    link_expires_at: datetime | None
+    #: The end of the provider's delivery window.
+    gone_at: datetime
+    key: str | None = None
+    #: Bytes.
+    size: int | None = None
+    sha256: bytes | None = None
+    media_type: str | None = None
+    duration: timedelta | None = None
+    #: How the bytes in the bucket were proven: "head" or "readback".
+    verified: str | None = None
+    stored_at: datetime | None = None
+    #: Why it is expired or invalid, or why the last try failed.
+    error: str | None = None
+
+    @property
+    def deliver_by(self) -> datetime:
+        """Return the earlier of the link's expiry and the end of the window (UTC)."""
+        return min(self.link_expires_at or self.gone_at, self.gone_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One accepted job and all that is known of it; times are aware UTC."""
+
+    id: TaskId
+    owner: str
+    account: AccountId
+    kind: str
+    input: Mapping[str, str | int | float | bool]
+    state: State
+    created_at: datetime
+    submit_by: datetime
+    reference: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    notify_url: str | None = None
+    #: Why it ended, or None while it is open or archived.
+    reason: str | None = None
+    #: The provider's words, or ours, that explain the reason.
+    detail: str | None = None
+    #: A person must look; never stops a deadline.
+    attention: str | None = None
+    #: 1, and one more each time an archived task grew.
+    revision: int = 1
+    provider_task_id: str | None = None
+    first_sent_at: datetime | None = None
+    last_sent_at: datetime | None = None
+    #: Creates begun, never reset.
+    sends: int = 0
+    #: A create may have reached the provider without a reply that settles it.
+    unsure: bool = False
+    settle_by: datetime | None = None
+    #: Known for every open task, None for an ended one.
+    due_at: datetime | None = None
+    ended_at: datetime | None = None
+    #: Answered queries so far; starts the back-off of polling.
+    polls: int = 0
+    last_polled_at: datetime | None = None
+    #: Trusted answers "succeeded" that named no media.
+    no_media: int = 0
+    #: A query was answered after media were known, so that a missing format is truly missing.
+    asked_again: bool = False
+    #: Something was seen that only the provider's own answer can settle; an answer clears it.
+    query_wanted: bool = False
+    #: The due time was put off once because the provider or the bucket could not be reached.
+    grace_given: bool = False
+    units: str | None = None
+    trust: Trust | None = None
+    assets: tuple[Asset, ...] = ()

@@ -1,0 +1,106 @@
+"""What all processes must agree on about an account: whether it is paused, and the lock under which slots are taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from receiver.core.errors import Misconfigured
+from receiver.core.model import AccountId
+from receiver.store.db import Connection, every, one
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether and why submits of an account are paused (UTC)."""
+
+    paused_reason: str | None
+    paused_detail: str | None
+    paused_at: datetime | None
+
+
+ENROL: Final = """
+-- store.accounts.enrol: make the account known; its dialect never changes
+INSERT INTO account (id, dialect) VALUES (%(id)s, %(dialect)s)
+ON CONFLICT (id) DO UPDATE SET dialect = account.dialect
+RETURNING dialect
+"""
+
+UNKNOWN: Final = """
+-- store.accounts.missing: accounts with open tasks that are not configured
+SELECT DISTINCT account FROM task WHERE due_at IS NOT NULL AND NOT account = ANY(%(known)s)
+"""
+
+LOCK: Final = """
+-- store.accounts.lock: slots are taken and given back under it
+SELECT paused_reason, paused_detail, paused_at FROM account WHERE id = %(id)s FOR NO KEY UPDATE
+"""
+
+GET: Final = """
+-- store.accounts.get: whether the account is paused
+SELECT paused_reason, paused_detail, paused_at FROM account WHERE id = %(id)s
+"""
+
+PAUSE: Final = """
+-- store.accounts.pause: the first reason stays
+UPDATE account SET paused_reason = %(reason)s, paused_detail = %(detail)s, paused_at = now()
+ WHERE id = %(id)s AND paused_at IS NULL
+"""
+
+PROBE: Final = """
+-- store.accounts.due_for_probe: paused accounts that nobody has asked about for a minute; the caller asks
+UPDATE account SET probed_at = now()
+ WHERE id IN (SELECT id FROM account WHERE paused_at IS NOT NULL
+                 AND coalesce(probed_at, paused_at) < now() - interval '1 minute' FOR NO KEY UPDATE SKIP LOCKED)
+RETURNING id
+"""
+
+RESUME: Final = """
+-- store.accounts.resume: submits go on
+UPDATE account SET paused_reason = NULL, paused_detail = NULL, paused_at = NULL WHERE id = %(id)s
+   AND paused_at IS NOT NULL
+"""
+
+
+async def enrol(conn: Connection, account: AccountId, dialect: str) -> None:
+    """
+    Make *account* known to the database.
+
+    Raises:
+        Misconfigured: It exists with another dialect; an account never changes it.
+    """
+    row = await one(conn, ENROL, {"id": account, "dialect": dialect})
+    if row is None or row["dialect"] != dialect:
+        known = "another" if row is None else row["dialect"]
+        raise Misconfigured(f"account {account} was made with the dialect {known}; give the new one another name")
+
+
+async def missing(conn: Connection, known: list[AccountId]) -> list[AccountId]:
+    """Return accounts with open tasks that are not among *known*."""
+    return [row["account"] for row in await every(conn, UNKNOWN, {"known": known})]
+
+
+async def lock(conn: Connection, account: AccountId) -> Standing:
+    """Lock the account's row until the transaction ends; tasks are locked before, jobs after it."""
+    return Standing(**(await one(conn, LOCK, {"id": account}) or {}))
+
+
+async def get(conn: Connection, account: AccountId) -> Standing:
+    """Return the account's standing, unlocked."""
+    return Standing(**(await one(conn, GET, {"id": account}) or {}))
+
+
+async def pause(conn: Connection, account: AccountId, reason: str, detail: str) -> bool:
+    """Stop submits of *account*; False when they were stopped already."""
+    return (await conn.execute(PAUSE, {"id": account, "reason": reason, "detail": detail})).rowcount > 0
+
+
+async def resume(conn: Connection, account: AccountId) -> bool:
+    """Let submits go on; False when they were not stopped. The caller holds the lock and releases held jobs."""
+    return (await conn.execute(RESUME, {"id": account})).rowcount > 0
+
+
+async def due_for_probe(conn: Connection) -> list[AccountId]:
+    """Return paused accounts that this caller shall ask about, at most once a minute among all processes."""
+    return [row["id"] for row in await every(conn, PROBE)]

@@ -1,0 +1,80 @@
+"""One row per clip and format; `stored` is written when the bytes are proven to be in the bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from receiver.core.model import Asset, AssetId, AssetState, Format, TaskId, Trust
+from receiver.store.db import Connection, every, one
+
+OF: Final = """
+-- store.assets.of: all assets of some tasks
+SELECT * FROM asset WHERE task_id = ANY(%(tasks)s) ORDER BY task_id, position, clip, format
+"""
+
+GET: Final = """
+-- store.assets.get: one asset, if the caller's owner has it
+SELECT asset.* FROM asset JOIN task ON task.id = asset.task_id WHERE asset.id = %(id)s AND task.owner = %(owner)s
+"""
+
+SAVE: Final = """
+-- store.assets.save: insert or refresh; what is stored stays stored
+INSERT INTO asset (task_id, clip, position, format, state, url, trust, link_expires_at, gone_at, key, size, sha256,
+                   media_type, duration, verified, stored_at, error)
+VALUES (%(task_id)s, %(clip)s, %(position)s, %(format)s, %(state)s, %(url)s, %(trust)s, %(link_expires_at)s,
+        %(gone_at)s, %(key)s, %(size)s, %(sha256)s, %(media_type)s, %(duration)s, %(verified)s, %(stored_at)s,
+        %(error)s)
+ON CONFLICT (task_id, clip, format) DO UPDATE
+   SET state = excluded.state, url = excluded.url, trust = excluded.trust, link_expires_at = excluded.link_expires_at,
+       gone_at = excluded.gone_at, key = excluded.key, size = excluded.size, sha256 = excluded.sha256,
+       media_type = excluded.media_type, duration = excluded.duration, verified = excluded.verified,
+       stored_at = excluded.stored_at, error = excluded.error
+ WHERE asset.state <> 'stored'
+RETURNING *
+"""
+
+WITHDRAW: Final = """
+-- store.assets.withdraw: the provider's own answer no longer names them
+DELETE FROM asset WHERE id = ANY(%(ids)s) AND state = 'pending'
+"""
+
+#: An asset that has no row yet.
+NEW: Final = AssetId(0)
+
+
+async def of(conn: Connection, tasks: Sequence[TaskId]) -> Mapping[TaskId, tuple[Asset, ...]]:
+    """Return the assets of *tasks* by task, in the provider's order."""
+    found: dict[TaskId, tuple[Asset, ...]] = {}
+    if tasks:
+        for row in await every(conn, OF, {"tasks": list(tasks)}):
+            found[row["task_id"]] = (*found.get(row["task_id"], ()), _asset(row))
+    return found
+
+
+async def get(conn: Connection, asset: AssetId, owner: str) -> Asset | None:
+    """Return one asset of a task of *owner*."""
+    row = await one(conn, GET, {"id": asset, "owner": owner})
+    return None if row is None else _asset(row)
+
+
+async def save(conn: Connection, asset: Asset) -> Asset | None:
+    """
+    Insert or update by (task, clip, format); None when a stored one stands in the way.
+
+    The caller holds the task's row lock, recomputes the task afterwards, and
+    commits: asset, task, event and jobs become visible together or not at all.
+    """
+    row = await one(conn, SAVE, {name: getattr(asset, name) for name in Asset.__slots__ if name != "id"})
+    return None if row is None else _asset(row)
+
+
+async def withdraw(conn: Connection, ids: Sequence[AssetId]) -> None:
+    """Forget pending assets; the caller holds the task's row lock."""
+    await conn.execute(WITHDRAW, {"ids": list(ids)})
+
+
+def _asset(row: Mapping[str, Any]) -> Asset:
+    values = {name: row[name] for name in Asset.__slots__}
+    values |= {"state": AssetState(row["state"]), "format": Format(row["format"]), "trust": Trust(row["trust"])}
+    return Asset(**values)

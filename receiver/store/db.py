@@ -1,0 +1,111 @@
+"""The pool of connections, and the one place where the driver's errors become ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final, LiteralString
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from receiver.core.errors import StoreUnavailable
+
+Connection = AsyncConnection[DictRow]
+
+#: How long a caller waits for a free connection before it hears that the database is unavailable.
+POOL_WAIT: Final = timedelta(seconds=2)
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """
+    Turn the driver's errors into ours.
+
+    Raises:
+        StoreUnavailable: The connection was lost or refused, the server stops, or
+            a deadlock undid the transaction; nothing was recorded.
+    """
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as exc:
+        raise StoreUnavailable(type(exc).__name__) from exc
+
+
+async def connect(url: str) -> Connection:
+    """
+    Open one connection outside the pool; the caller closes it.
+
+    Raises:
+        StoreUnavailable: The database did not answer.
+    """
+    async with translated():
+        return await AsyncConnection.connect(url, autocommit=True, row_factory=dict_row)
+
+
+class Database:
+    """A pool of connections to one PostgreSQL database."""
+
+    def __init__(self, url: str, *, connections: int) -> None:
+        self.url = url
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            url,
+            min_size=1,
+            max_size=connections,
+            open=False,
+            timeout=POOL_WAIT.total_seconds(),
+            reconnect_timeout=POOL_WAIT.total_seconds(),
+            check=AsyncConnectionPool.check_connection,
+            connection_class=AsyncConnection[DictRow],
+            kwargs={"autocommit": True, "row_factory": dict_row},
+        )
+
+    async def open(self) -> None:
+        """
+        Open the pool and wait for its first connection.
+
+        Raises:
+            StoreUnavailable: The database did not answer.
+        """
+        async with translated():
+            await self._pool.open(wait=True, timeout=POOL_WAIT.total_seconds() * 5)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """
+        Lend a connection on which each statement commits by itself.
+
+        Raises:
+            StoreUnavailable: None was to be had, or it broke.
+        """
+        async with translated(), self._pool.connection() as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """
+        Lend a connection inside a transaction that commits when the block ends well.
+
+        Raises:
+            StoreUnavailable: Nothing was recorded - or, when the connection broke
+                during the commit, perhaps all of it: what follows must be repeatable.
+        """
+        async with translated(), self._pool.connection() as conn, conn.transaction():
+            yield conn
+
+
+async def one(conn: Connection, sql: LiteralString, params: Mapping[str, object] | None = None) -> DictRow | None:
+    """Run *sql* and return its first row, if any."""
+    return await (await conn.execute(sql, params)).fetchone()
+
+
+async def every(conn: Connection, sql: LiteralString, params: Mapping[str, object] | None = None) -> list[DictRow]:
+    """Run *sql* and return all rows."""
+    return await (await conn.execute(sql, params)).fetchall()

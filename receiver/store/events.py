@@ -1,0 +1,60 @@
+"""The append-only story of each task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from psycopg.types.json import Jsonb
+
+from receiver.core.model import TaskId
+from receiver.store.db import Connection, every
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a task: a constant name and what belongs to it."""
+
+    task: TaskId
+    type: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event as it was written, at the database's time (UTC)."""
+
+    id: int
+    at: datetime
+    type: str
+    data: Mapping[str, Any]
+
+
+ADD: Final = """
+-- store.events.add: append
+INSERT INTO event (task_id, type, data)
+SELECT * FROM unnest(%(tasks)s::bigint[], %(types)s::text[], %(datas)s::jsonb[])
+"""
+
+OF: Final = """
+-- store.events.of: the story of one task
+SELECT id, at, type, data FROM event WHERE task_id = %(task)s ORDER BY id
+"""
+
+
+async def add(conn: Connection, events: Sequence[Event]) -> None:
+    """Append *events* in their order; the caller commits."""
+    if events:
+        params = {
+            "tasks": [e.task for e in events],
+            "types": [e.type for e in events],
+            "datas": [Jsonb(dict(e.data)) for e in events],
+        }
+        await conn.execute(ADD, params)
+
+
+async def of(conn: Connection, task: TaskId) -> list[Told]:
+    """Return all events of *task*, the oldest first."""
+    return [Told(**row) for row in await every(conn, OF, {"task": task})]

@@ -1,0 +1,142 @@
+"""Callbacks as they came, kept before they are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, LiteralString
+
+from receiver.core.model import CallbackId, TaskId
+from receiver.store.db import Connection, every, one
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """
+    One callback to keep; those with the same key are the same callback.
+
+    Deduplication is by account, task of the URL, verified or not, and SHA-256 of
+    the raw body, so that an unsigned copy never hides a signed one.
+    """
+
+    account: str
+    task: TaskId
+    verified: bool
+    digest: bytes
+    body: bytes = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callback:
+    """A kept callback."""
+
+    id: CallbackId
+    account: str
+    task_id: TaskId
+    verified: bool
+    body: bytes = field(repr=False)
+    received_at: datetime
+    outcome: str | None
+
+
+KEEP: Final[LiteralString] = """
+-- store.inbox.keep: rows, their advance jobs, repeats and the wake-up in one statement; parameters are binary
+WITH x AS (
+    SELECT * FROM unnest(%(accounts)b::text[], %(tasks)b::bigint[], %(verifieds)b::boolean[], %(digests)b::bytea[],
+                         %(bodies)b::bytea[], %(times)b::int[]) AS x (account, task_id, verified, digest, body, times)
+), kept AS (
+    INSERT INTO inbox (account, task_id, verified, digest, body)
+    SELECT account, task_id, verified, digest, body FROM x
+    ON CONFLICT DO NOTHING
+    RETURNING id, account, task_id, verified, digest
+), jobs AS (
+    INSERT INTO job (kind, subject, account, state, run_at, deliver_by)
+    SELECT 'advance', id, account, 'ready', now(), now() FROM kept ORDER BY id
+), again AS (
+    INSERT INTO inbox_repeat (account, task_id, verified, digest, times)
+    SELECT x.account, x.task_id, x.verified, x.digest, x.times - (kept.id IS NOT NULL)::int
+      FROM x LEFT JOIN kept USING (task_id, account, verified, digest)
+     WHERE x.times > 1 OR kept.id IS NULL
+), woken AS (
+    SELECT pg_notify('receiver_job', '') WHERE EXISTS (SELECT FROM kept)
+)
+SELECT account, task_id, verified, digest, (SELECT count(*) FROM woken) AS woken FROM kept
+"""
+
+GET: Final = """
+-- store.inbox.get: one callback
+SELECT id, account, task_id, verified, body, received_at, outcome FROM inbox WHERE id = %(id)s
+"""
+
+PROCESSED: Final = """
+-- store.inbox.processed: what became of a callback
+UPDATE inbox SET processed_at = now(), outcome = %(outcome)s WHERE id = %(id)s
+"""
+
+FOLD: Final = """
+-- store.inbox.fold: count repeats where they belong
+WITH taken AS (
+    DELETE FROM inbox_repeat WHERE ctid IN (SELECT ctid FROM inbox_repeat LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    RETURNING *
+), sums AS (
+    SELECT task_id, account, verified, digest, sum(times) AS times FROM taken GROUP BY 1, 2, 3, 4
+)
+UPDATE inbox SET repeats = repeats + sums.times
+  FROM sums
+ WHERE inbox.task_id = sums.task_id AND inbox.account = sums.account AND inbox.verified = sums.verified
+   AND inbox.digest = sums.digest
+"""
+
+COUNTS: Final = """
+-- store.inbox.counts: kept callbacks and repeats, the folded and the waiting ones
+SELECT count(*) AS received, coalesce(sum(repeats), 0) + (SELECT coalesce(sum(times), 0) FROM inbox_repeat) AS repeats
+  FROM inbox
+"""
+
+
+async def keep(conn: Connection, arrivals: Sequence[Arrival]) -> set[Arrival]:
+    """
+    Keep a batch and want its advance jobs in one statement; return those that were new.
+
+    Arrivals that are alike are kept once and counted. The rows are sorted by
+    key, so that two batches at the same time cannot deadlock.
+    """
+    times: dict[Arrival, int] = {}
+    for arrival in arrivals:
+        times[arrival] = times.get(arrival, 0) + 1
+    batch = sorted(times, key=lambda a: (a.task, a.account, a.verified, a.digest))
+    rows = await every(
+        conn,
+        KEEP,
+        {
+            "accounts": [a.account for a in batch],
+            "tasks": [a.task for a in batch],
+            "verifieds": [a.verified for a in batch],
+            "digests": [a.digest for a in batch],
+            "bodies": [a.body for a in batch],
+            "times": [times[a] for a in batch],
+        },
+    )
+    return {Arrival(row["account"], row["task_id"], row["verified"], row["digest"], b"") for row in rows}
+
+
+async def get(conn: Connection, callback: CallbackId) -> Callback | None:
+    """Return one callback, or None when it was purged."""
+    row = await one(conn, GET, {"id": callback})
+    return None if row is None else Callback(**row)
+
+
+async def processed(conn: Connection, callback: CallbackId, outcome: str) -> None:
+    """Note what became of a callback; the caller commits."""
+    await conn.execute(PROCESSED, {"id": callback, "outcome": outcome})
+
+
+async def fold(conn: Connection, *, limit: int = 1000) -> None:
+    """Add counted repeats to the rows that they repeat."""
+    await conn.execute(FOLD, {"limit": limit})
+
+
+async def counts(conn: Connection) -> dict[str, Any]:
+    """Return how many callbacks were received and how many repeated one."""
+    return await one(conn, COUNTS) or {}

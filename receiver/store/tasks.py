@@ -1,0 +1,216 @@
+"""One row per accepted job. Only `move` writes `task.state`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from psycopg.types.json import Jsonb
+
+from receiver.core.model import AccountId, Asset, State, Task, TaskId, Trust
+from receiver.store import assets
+from receiver.store.db import Connection, every, one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTask:
+    """What a submitter asks for, checked and normalised."""
+
+    id: TaskId
+    owner: str
+    account: AccountId
+    kind: str
+    input: Mapping[str, str | int | float | bool]
+    reference: str | None
+    labels: Mapping[str, str]
+    notify_url: str | None
+    idempotency_key: str | None
+    #: SHA-256 of the normalised request.
+    request_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A task whose row is locked, and the database's time at that moment (UTC)."""
+
+    task: Task
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The task that an idempotency key made before."""
+
+    id: TaskId
+    request_hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which tasks a list shows; None means any."""
+
+    owner: str
+    state: State | None = None
+    account: str | None = None
+    #: Only ids below it: where the page before ended.
+    before: int | None = None
+    limit: int = 50
+
+
+ADD: Final = """
+-- store.tasks.add: one row per new task; a used id or idempotency key is left out of the answer
+INSERT INTO task (id, owner, account, kind, input, reference, labels, notify_url, idempotency_key, request_hash,
+                  state, submit_by, due_at)
+SELECT id, owner, account, kind, input, reference, labels, notify_url, idempotency_key, request_hash,
+       'accepted', now() + %(submit_within)s, now() + %(submit_within)s
+  FROM unnest(%(ids)s::bigint[], %(owners)s::text[], %(accounts)s::text[], %(kinds)s::text[], %(inputs)s::jsonb[],
+              %(references)s::text[], %(labels)s::jsonb[], %(notify_urls)s::text[], %(keys)s::text[],
+              %(hashes)s::bytea[])
+       AS x (id, owner, account, kind, input, reference, labels, notify_url, idempotency_key, request_hash)
+ ORDER BY id
+ON CONFLICT DO NOTHING
+RETURNING id, created_at, submit_by
+"""
+
+EARLIER: Final = """
+-- store.tasks.earlier: what an idempotency key stands for
+SELECT id, request_hash FROM task WHERE owner = %(owner)s AND idempotency_key = %(key)s
+"""
+
+LOCK: Final = """
+-- store.tasks.lock: each change of a task or its assets begins here
+SELECT *, now() AS read_at FROM task WHERE id = %(id)s FOR NO KEY UPDATE
+"""
+
+GET: Final = """
+-- store.tasks.get: one task as it stands
+SELECT *, now() AS read_at FROM task WHERE id = %(id)s
+"""
+
+MOVE: Final = """
+-- store.tasks.move: the only statement that writes task.state
+UPDATE task
+   SET state = %(state)s, reason = %(reason)s, detail = %(detail)s, attention = %(attention)s, revision = %(revision)s,
+       provider_task_id = %(provider_task_id)s, submit_by = %(submit_by)s, first_sent_at = %(first_sent_at)s,
+       last_sent_at = %(last_sent_at)s, sends = %(sends)s, unsure = %(unsure)s, settle_by = %(settle_by)s,
+       due_at = %(due_at)s, ended_at = %(ended_at)s, polls = %(polls)s, last_polled_at = %(last_polled_at)s,
+       no_media = %(no_media)s, asked_again = %(asked_again)s,
+       query_wanted = %(query_wanted)s, grace_given = %(grace_given)s, units = %(units)s, trust = %(trust)s
+ WHERE id = %(id)s
+"""
+
+NEWEST: Final = """
+-- store.tasks.newest: one page, newest first
+SELECT *, now() AS read_at FROM task WHERE owner = %(owner)s AND id < %(before)s ORDER BY id DESC LIMIT %(limit)s
+"""
+
+NEWEST_OF_STATE: Final = """
+-- store.tasks.newest: one page of one state, newest first
+SELECT *, now() AS read_at FROM task WHERE owner = %(owner)s AND state = %(state)s AND id < %(before)s
+ ORDER BY id DESC LIMIT %(limit)s
+"""
+
+NEWEST_OF_ACCOUNT: Final = """
+-- store.tasks.newest: one page of one account, newest first, each state read from its own range of the index
+SELECT t.*, now() AS read_at
+  FROM unnest(%(states)s::text[]) AS s (state)
+ CROSS JOIN LATERAL (SELECT * FROM task WHERE owner = %(owner)s AND account = %(account)s AND task.state = s.state
+                        AND id < %(before)s ORDER BY id DESC LIMIT %(limit)s) AS t
+ ORDER BY t.id DESC LIMIT %(limit)s
+"""
+
+IN_FLIGHT: Final = """
+-- store.tasks.in_flight: slots of an account that are taken
+SELECT count(*) AS n FROM task WHERE account = %(account)s AND state IN ('submitting', 'submitted', 'processing')
+"""
+
+_ANY_ID: Final = 2**63 - 1
+
+
+async def add(conn: Connection, new: Sequence[NewTask], *, submit_within: timedelta) -> dict[TaskId, datetime]:
+    """
+    Insert tasks as `accepted`; return id and `submit_by` of those that were inserted.
+
+    One that is missing from the answer clashes with an id or an idempotency key
+    that exists. The caller writes the events and jobs in the same transaction.
+    """
+    rows = await every(
+        conn,
+        ADD,
+        {
+            "submit_within": submit_within,
+            "ids": [t.id for t in new],
+            "owners": [t.owner for t in new],
+            "accounts": [t.account for t in new],
+            "kinds": [t.kind for t in new],
+            "inputs": [Jsonb(dict(t.input)) for t in new],
+            "references": [t.reference for t in new],
+            "labels": [Jsonb(dict(t.labels)) for t in new],
+            "notify_urls": [t.notify_url for t in new],
+            "keys": [t.idempotency_key for t in new],
+            "hashes": [t.request_hash for t in new],
+        },
+    )
+    return {row["id"]: row["submit_by"] for row in rows}
+
+
+async def earlier(conn: Connection, owner: str, key: str) -> Earlier | None:
+    """Return what the idempotency key *key* of *owner* made before."""
+    row = await one(conn, EARLIER, {"owner": owner, "key": key})
+    return None if row is None else Earlier(**row)
+
+
+async def lock(conn: Connection, task: TaskId) -> Locked | None:
+    """Lock the row of *task* until the transaction ends and return it with its assets; None when there is none."""
+    row = await one(conn, LOCK, {"id": task})
+    return None if row is None else _located(row, await assets.of(conn, [task]))
+
+
+async def get(conn: Connection, task: TaskId) -> Locked | None:
+    """Return *task* with its assets, unlocked."""
+    row = await one(conn, GET, {"id": task})
+    return None if row is None else _located(row, await assets.of(conn, [task]))
+
+
+async def move(conn: Connection, task: Task) -> None:
+    """
+    Write everything of *task* that may change; the caller holds the row's lock and commits.
+
+    `due_at` and `ended_at` must fit the state, or the database refuses.
+    """
+    values = {name: getattr(task, name) for name in Task.__slots__}
+    await conn.execute(MOVE, {name: values[name] for name in values if name not in {"input", "labels", "assets"}})
+
+
+async def newest(conn: Connection, wanted: Filter) -> list[Locked]:
+    """Return one page of tasks with their assets, newest first."""
+    params: dict[str, object] = {
+        "owner": wanted.owner,
+        "account": wanted.account,
+        "before": wanted.before or _ANY_ID,
+        "limit": wanted.limit,
+    }
+    if wanted.account is not None:
+        states = list(State) if wanted.state is None else [wanted.state]
+        rows = await every(conn, NEWEST_OF_ACCOUNT, {**params, "states": states})
+    elif wanted.state is not None:
+        rows = await every(conn, NEWEST_OF_STATE, {**params, "state": wanted.state})
+    else:
+        rows = await every(conn, NEWEST, params)
+    found = await assets.of(conn, [row["id"] for row in rows])
+    return [_located(row, found) for row in rows]
+
+
+async def in_flight(conn: Connection, account: AccountId) -> int:
+    """Count the tasks that hold a slot of *account*; the caller holds the account's lock."""
+    row = await one(conn, IN_FLIGHT, {"account": account})
+    return 0 if row is None else int(row["n"])
+
+
+def _located(row: dict[str, Any], found: Mapping[TaskId, tuple[Asset, ...]]) -> Locked:
+    values = {name: row[name] for name in Task.__slots__ if name != "assets"}
+    values["state"] = State(row["state"])
+    values["trust"] = None if row["trust"] is None else Trust(row["trust"])
+    return Locked(Task(**values, assets=found.get(row["id"], ())), row["read_at"])
