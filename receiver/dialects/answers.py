@@ -1,0 +1,223 @@
+"""
+What a provider's answers to a create and to a query mean. Pure: bytes in, records out.
+
+Only a parsed envelope with a listed code may reject a task or pause an account;
+whatever is not plainly one of the listed things is `Unsure` (providers.md 2.8, D24).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from receiver.core.model import ProviderStatus, Report
+from receiver.dialects.profile import ErrorClass, Profile
+from receiver.dialects.reports import innermost, report, status_of, task_id_of
+from receiver.dialects.values import JsonObject, Unreadable, json_object, words
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The task exists at the provider."""
+
+    provider_task_id: str
+    status: ProviderStatus
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyExists:
+    """The external id was used before: an earlier send made the task."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The provider will never take this request; nothing was made."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRefused:
+    """The provider refuses the account, not the request; nothing was made."""
+
+    code: str
+    message: str
+    #: The credentials are not accepted, so that queries would fail too.
+    authentication: bool
+    #: The token's times are not accepted: our clock and theirs differ.
+    clock: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Too much at once; nothing was made. The same request may work later."""
+
+    code: str
+    message: str
+    #: Too many tasks in flight, as opposed to too many requests.
+    concurrency: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownTask:
+    """The provider knows no such task, or not yet (providers.md D16)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsure:
+    """The answer settles nothing; *why* is short and repeats nothing of the body."""
+
+    why: str
+
+
+CreateAnswer = Created | AlreadyExists | Refused | AccountRefused | Busy | Unsure
+QueryAnswer = Report | UnknownTask | AccountRefused | Busy | Unsure
+
+_OK: Final = range(200, 300)
+_CLIENT_ERRORS: Final = range(400, 500)
+_MEDIA_TYPE: Final = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,60}")
+_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+#: `data` below `data` that a gateway's fetch may show (providers.md 6.10).
+_WRAPPINGS: Final = 3
+
+
+def read_create(profile: Profile, *, status: int, content_type: str, body: bytes) -> CreateAnswer:
+    """Read the answer to a create; *content_type* is empty where there was none."""
+    envelope = _opened(profile, status, content_type, body)
+    if isinstance(envelope, Unsure):
+        return envelope
+    if envelope.ok:
+        return _created(envelope)
+    match envelope.problem:
+        case ErrorClass.MESSAGE if profile.exists is not None and profile.exists.search(envelope.message):
+            return AlreadyExists(envelope.message)
+        case ErrorClass.TASK | ErrorClass.MESSAGE | ErrorClass.MISSING:
+            return Refused(envelope.code, envelope.message)
+        case _:
+            return _refused(envelope)
+
+
+def read_query(profile: Profile, kind: str, *, status: int, content_type: str, body: bytes) -> QueryAnswer:
+    """Read the answer to a query for one task of *kind*; *content_type* is empty where there was none."""
+    envelope = _opened(profile, status, content_type, body)
+    if isinstance(envelope, Unsure):
+        return envelope
+    if envelope.ok:
+        return _reported(envelope, profile.kinds[kind].results)
+    match envelope.problem:
+        case ErrorClass.MISSING:
+            return UnknownTask()
+        case ErrorClass.MESSAGE if profile.unknown is not None and profile.unknown.search(envelope.message):
+            return UnknownTask()
+        case _:
+            return _refused(envelope)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Envelope:
+    #: What came, without anything of the body but its code: "http 400, code 1201".
+    summary: str
+    #: As text; empty where there is none.
+    code: str
+    message: str
+    ok: bool
+    problem: ErrorClass | None
+    #: The task record's place.
+    data: object
+
+
+def _opened(profile: Profile, status: int, content_type: str, body: bytes) -> _Envelope | Unsure:
+    media_type = content_type.partition(";")[0].strip().lower()
+    if status not in _OK and status not in _CLIENT_ERRORS:
+        return Unsure(_summary(status, media_type))
+    if "html" in media_type or "xml" in media_type:
+        return Unsure(_summary(status, media_type))
+    try:
+        root = json_object(body)
+    except Unreadable as exc:
+        return Unsure(f"{_summary(status, media_type)}, {exc}")
+    return _enveloped(profile, status, root)
+
+
+def _summary(status: int, media_type: str) -> str:
+    if not media_type:
+        return f"http {status}, no content type"
+    shown = media_type if _MEDIA_TYPE.fullmatch(media_type) else "odd content type"
+    return f"http {status}, {shown}"
+
+
+def _enveloped(profile: Profile, status: int, root: JsonObject) -> _Envelope:
+    error = root.get("error")
+    # Some gateways answer errors in an object of their own (providers.md 3.2).
+    holder = error if "code" not in root and isinstance(error, dict) else root
+    code = _code(holder.get("code"))
+    bare = profile.bare and code is None and holder is root
+    ok = status in _OK and (code in profile.ok_codes or bare)
+    problem = None if ok else profile.codes.get(code or "")
+    if problem is None and not ok:
+        problem = profile.statuses.get(status)
+    shown = code if code is not None and _CODE.fullmatch(code) else None
+    return _Envelope(
+        summary=f"http {status}, {'no code' if shown is None else f'code {shown}'}",
+        code=shown or f"http_{status}",
+        message=words(holder.get("message")),
+        ok=ok,
+        problem=problem,
+        data=root if bare else root.get("data"),
+    )
+
+
+def _code(value: object) -> str | None:
+    """Return an envelope's code as text, whether it came as number or text (providers.md D24)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value.strip() if isinstance(value, str) else None
+
+
+def _created(envelope: _Envelope) -> Created | Unsure:
+    if not isinstance(envelope.data, dict):
+        return Unsure(f"{envelope.summary}, no data")
+    try:
+        task_id = task_id_of(envelope.data)
+    except Unreadable as exc:
+        return Unsure(f"{envelope.summary}, {exc}")
+    if task_id is None:
+        return Unsure(f"{envelope.summary}, no task id")
+    # The id proves the task; a status that nobody knows takes nothing from that.
+    return Created(task_id, status_of(envelope.data) or ProviderStatus.SUBMITTED)
+
+
+def _reported(envelope: _Envelope, results: tuple[str, ...]) -> Report | UnknownTask | Unsure:
+    data = envelope.data
+    if data == []:
+        # The new standard leaves unknown ids out of its list (providers.md 2.4).
+        return UnknownTask()
+    if isinstance(data, list) and len(data) == 1:
+        data = data[0]
+    if not isinstance(data, dict):
+        return Unsure(f"{envelope.summary}, no data")
+    try:
+        return report(innermost(data, levels=_WRAPPINGS), results=results)
+    except Unreadable as exc:
+        return Unsure(f"{envelope.summary}, {exc}")
+
+
+def _refused(envelope: _Envelope) -> AccountRefused | Busy | Unsure:
+    code, message = envelope.code, envelope.message
+    match envelope.problem:
+        case ErrorClass.AUTHENTICATION:
+            return AccountRefused(code, message, authentication=True)
+        case ErrorClass.CLOCK:
+            return AccountRefused(code, message, authentication=True, clock=True)
+        case ErrorClass.ACCOUNT:
+            return AccountRefused(code, message, authentication=False)
+        case ErrorClass.RATE:
+            return Busy(code, message, concurrency=False)
+        case ErrorClass.CONCURRENCY:
+            return Busy(code, message, concurrency=True)
+        case _:
+            return Unsure(envelope.summary)
