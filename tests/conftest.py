@@ -1,0 +1,88 @@
+"""Real servers for every test that wants them: one of each per pytest process, and a database and prefix per test."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from receiver.local.postgres import EmbeddedPostgres
+from receiver.local.store import EmbeddedStore, StoreAddress
+
+#: For a database that lives as long as the test run; nothing else turns durability off.
+UNIT_DATABASE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+TEMPLATE = "receiver_template"
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Iterator[Path]:
+    """Short enough for a socket, and passable for the database's user when the tests run as root."""
+    place = Path(tempfile.mkdtemp(prefix="receiver-tests-"))
+    place.chmod(0o711)
+    yield place
+    shutil.rmtree(place)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_directory: Path) -> Iterator[EmbeddedPostgres]:
+    """A running server without durability; `start()` returns the URL of its empty database."""
+    server = EmbeddedPostgres(server_directory / "postgres", options=UNIT_DATABASE)
+    server.start()
+    yield server
+    server.stop()
+
+
+def url_of(server: EmbeddedPostgres, database: str) -> str:
+    """Return the URL of one database of *server*."""
+    return server.start().replace("@/receiver?", f"@/{database}?")
+
+
+@pytest.fixture(scope="session")
+def database_template(postgres_server: EmbeddedPostgres) -> str:
+    """The name of a database with the whole schema, to copy."""
+    from receiver.store.migrate import migrate  # noqa: PLC0415  tests without a database do not need it
+
+    with psycopg.connect(postgres_server.start(), autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    migrate(url_of(postgres_server, TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(postgres_server: EmbeddedPostgres, database_template: str) -> Iterator[str]:
+    """The URL of a fresh database with the whole schema, gone after the test."""
+    name = f"test_{secrets.token_hex(8)}"
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(database_template))
+    drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+    with psycopg.connect(postgres_server.start(), autocommit=True) as conn:
+        conn.execute(create)
+    yield url_of(postgres_server, name)
+    with psycopg.connect(postgres_server.start(), autocommit=True) as conn:
+        conn.execute(drop)
+
+
+@pytest.fixture(scope="session")
+def bucket_server(server_directory: Path) -> Iterator[EmbeddedStore]:
+    """A running S3 server; `start()` returns its address."""
+    server = EmbeddedStore(server_directory / "store")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket_address(bucket_server: EmbeddedStore) -> StoreAddress:
+    """Endpoint, bucket and key of the S3 server."""
+    return bucket_server.start()
+
+
+@pytest.fixture
+def bucket_prefix() -> str:
+    """A prefix that no other test uses; ends with a slash."""
+    return f"{secrets.token_hex(8)}/"
