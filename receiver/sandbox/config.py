@@ -1,0 +1,76 @@
+"""What a sandbox is told at its start. Never changed afterwards."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+#: Seconds. Kling's links live for 30 days (providers.md 2.7).
+MONTH: Final = 30 * 24 * 3600
+
+WEBHOOK_PREFIX: Final = "whsec_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxConfig:
+    """
+    One simulated account at one simulated provider.
+
+    Raises:
+        ValueError: A value makes no sense; the message names it.
+    """
+
+    #: Holds the database and the media; made when missing; one process at a time.
+    state_dir: Path
+    #: Taken as `Authorization: Bearer <key>`.
+    api_key: str = field(repr=False)
+    #: With `secret_key`: JWTs are taken too.
+    access_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
+    #: `whsec_` and base64. None: callbacks go out unsigned.
+    webhook_secret: str | None = field(default=None, repr=False)
+    #: Opens /control; None: the API key does.
+    control_key: str | None = field(default=None, repr=False)
+    #: Tasks not yet ended at one time; 0: no limit.
+    concurrency: int = 20
+    #: Seconds from create to end, on average; each task draws from half to one and a half of it.
+    run_seconds: float = 1.5
+    #: Seconds for which a media link works, from the answer that carries it.
+    link_seconds: int = MONTH
+    #: The same seed gives the n-th task the same run time.
+    seed: int = 0
+    #: Where media links point, without a slash at the end; None: the address that `server.run` binds.
+    public_url: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.api_key:
+            raise ValueError("api_key is empty")
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("access_key and secret_key go together")
+        if self.concurrency < 0:
+            raise ValueError("concurrency is negative")
+        if self.run_seconds < 0:
+            raise ValueError("run_seconds is negative")
+        if self.link_seconds < 0:
+            raise ValueError("link_seconds is negative")
+        if self.webhook_secret is not None:
+            webhook_key(self.webhook_secret)
+
+
+def webhook_key(secret: str) -> bytes:
+    """
+    Decode a `whsec_…` secret to the bytes that sign (providers.md 2.6).
+
+    Raises:
+        ValueError: It has no `whsec_` before it, or no base64 behind it.
+    """
+    try:
+        key = base64.b64decode(secret.removeprefix(WEBHOOK_PREFIX), validate=True)
+    except binascii.Error as exc:
+        raise ValueError("webhook_secret is not base64") from exc
+    if not secret.startswith(WEBHOOK_PREFIX) or not key:
+        raise ValueError(f"webhook_secret must be {WEBHOOK_PREFIX} and base64")
+    return key

@@ -1,0 +1,84 @@
+"""Sends callbacks: one attempt each, signed as Standard Webhooks when there is a secret (providers.md 2.6)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+import httpx
+
+from receiver.sandbox import tasks
+from receiver.sandbox.records import Callback
+from receiver.sandbox.state import State
+
+#: Seconds from dialling to the whole answer.
+LIMIT: Final = 5.0
+#: Callbacks on their way at one time.
+AT_ONCE: Final = 32
+
+TIMED_OUT: Final = "timeout"
+
+
+class Courier:
+    """Posts a callback and records what became of it."""
+
+    def __init__(
+        self, state: State, client: httpx.AsyncClient, *, key: bytes | None, clock: Callable[[], float]
+    ) -> None:
+        self._state = state
+        self._client = client
+        self._key = key
+        self._clock = clock
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def send(self, callback: Callback, url: str, body: Callable[[], Mapping[str, Any]]) -> None:
+        """
+        Send *callback* to *url*; *body* is asked at the last moment, so that its links are fresh.
+
+        The outcome is the HTTP status as text, `timeout`, or the name of the
+        error. A kill between the two records leaves `unknown`.
+        """
+        async with self._slots:
+            await self._state.do(partial(tasks.begin_callback, callback=callback))
+            content = json.dumps(body(), ensure_ascii=False, separators=(",", ":")).encode()
+            outcome = await self._post(url, content, self._headers(callback, content))
+            await self._state.do(partial(tasks.end_callback, callback=callback, outcome=outcome))
+
+    async def _post(self, url: str, content: bytes, headers: Mapping[str, str]) -> str:
+        try:
+            async with asyncio.timeout(LIMIT):
+                response = await self._client.post(url, content=content, headers=headers)
+        except (TimeoutError, httpx.TimeoutException):
+            return TIMED_OUT
+        except httpx.HTTPError as exc:
+            return type(exc).__name__
+        return str(response.status_code)
+
+    def _headers(self, callback: Callback, content: bytes) -> dict[str, str]:
+        headers = {"content-type": "application/json; charset=utf-8"}
+        if self._key is None:
+            return headers
+        webhook_id, timestamp = str(callback.webhook_id), str(int(self._clock()))
+        return headers | {
+            "webhook-id": webhook_id,
+            "webhook-timestamp": timestamp,
+            "webhook-signature": sign(self._key, webhook_id, timestamp, content),
+        }
+
+
+def new_client() -> httpx.AsyncClient:
+    """Return a client that takes no settings from the environment and follows no redirect."""
+    limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+    return httpx.AsyncClient(timeout=LIMIT, trust_env=False, follow_redirects=False, limits=limits)
+
+
+def sign(key: bytes, webhook_id: str, timestamp: str, content: bytes) -> str:
+    """Return the `webhook-signature` of *content*; *timestamp* is in seconds since 1970."""
+    signed = f"{webhook_id}.{timestamp}.".encode() + content
+    return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()

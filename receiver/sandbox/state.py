@@ -1,0 +1,243 @@
+"""
+The sandbox's database file: survives kill -9, one process at a time.
+
+Operations (functions of a connection) run on one thread. All that wait at one
+moment share one transaction, so that a burst costs few flushes to disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import secrets
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+from receiver.sandbox.background import background
+from receiver.sandbox.records import Counted
+
+T = TypeVar("T")
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS origin (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  first_id INTEGER NOT NULL,
+  link_key BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS task (
+  number INTEGER PRIMARY KEY,
+  id INTEGER NOT NULL UNIQUE,
+  external_id TEXT UNIQUE,
+  prompt TEXT NOT NULL,
+  duration TEXT NOT NULL,
+  callback_url TEXT,
+  status TEXT NOT NULL CHECK (status IN ('submitted', 'processing', 'succeed', 'failed')),
+  failure TEXT,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  starts_at INTEGER NOT NULL,
+  ends_at INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS task_open ON task (number) WHERE status IN ('submitted', 'processing');
+CREATE TABLE IF NOT EXISTS audio (
+  task_id INTEGER NOT NULL REFERENCES task (id),
+  format TEXT NOT NULL CHECK (format IN ('mp3', 'wav')),
+  clip INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  sha256 TEXT NOT NULL,
+  duration TEXT NOT NULL,
+  PRIMARY KEY (task_id, format)
+);
+CREATE TABLE IF NOT EXISTS callback (
+  task_id INTEGER NOT NULL REFERENCES task (id),
+  position INTEGER NOT NULL,
+  webhook_id INTEGER NOT NULL UNIQUE,
+  status TEXT NOT NULL,
+  changed_at INTEGER NOT NULL,
+  begun INTEGER NOT NULL DEFAULT 0,
+  outcome TEXT,
+  PRIMARY KEY (task_id, position)
+);
+CREATE INDEX IF NOT EXISTS callback_due ON callback (task_id, position) WHERE outcome IS NULL;
+CREATE TABLE IF NOT EXISTS attempt (external_id TEXT PRIMARY KEY, creates INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS request (kind TEXT PRIMARY KEY, number INTEGER NOT NULL);
+"""
+
+#: Operations in one transaction.
+BATCH: Final = 500
+
+#: Seconds between writes of the request counts when nothing else is written.
+COUNTS_EVERY: Final = 0.5
+
+#: Ids have 18 digits (providers.md 2.3): seconds of the first start, then eight digits for what is made since.
+ID_ROOM: Final = 10**8
+
+Operation = Callable[[sqlite3.Connection], Any]
+
+
+class StateLocked(Exception):
+    """Another sandbox works on this directory."""
+
+
+class StateClosed(Exception):
+    """The operation came too late, or the database failed; whether it took place is not known."""
+
+
+class State:
+    """Runs operations, durable before they return; counts requests."""
+
+    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+        self._connection = connection
+        self._thread = thread
+        self._waiting: list[tuple[Operation, asyncio.Future[Any]]] = []
+        self._wake = asyncio.Event()
+        self._closed = False
+        self._counts: Counter[Counted] = Counter()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, directory: Path) -> AsyncIterator[Self]:
+        """
+        Open the state in *directory*, made when missing.
+
+        A database error ends the block: the process must not go on half.
+
+        Raises:
+            StateLocked: Another process has it open.
+        """
+        with _locked(directory), ThreadPoolExecutor(1, "sandbox-state") as thread:
+            loop = asyncio.get_running_loop()
+            connection = await loop.run_in_executor(thread, _connect, directory / "sandbox.sqlite3")
+            state = cls(connection, thread)
+            try:
+                async with background() as group:
+                    group.create_task(state._run())
+                    group.create_task(state._write_counts())
+                    yield state
+            finally:
+                await loop.run_in_executor(thread, _finish, connection, state._take_counts())
+
+    async def do(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """
+        Run *operation* and return its result once it is on disk.
+
+        Raises:
+            StateClosed: It may or may not have taken place.
+        """
+        if self._closed:
+            raise StateClosed
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((operation, future))
+        self._wake.set()
+        return await future
+
+    def count(self, kind: Counted) -> None:
+        """Count one request; written with whatever is written next."""
+        self._counts[kind] += 1
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._wake.wait()
+                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                if not self._waiting:
+                    self._wake.clear()
+                await self._settle(loop, batch)
+        finally:
+            self._close()
+
+    async def _write_counts(self) -> None:
+        while True:
+            await asyncio.sleep(COUNTS_EVERY)
+            if self._counts:
+                await self.do(_nothing)
+
+    def _take_counts(self) -> Counter[Counted]:
+        counts, self._counts = self._counts, Counter()
+        return counts
+
+    def _close(self) -> None:
+        self._closed = True
+        for _, future in self._waiting:
+            _fail(future)
+        self._waiting.clear()
+
+    async def _settle(
+        self, loop: asyncio.AbstractEventLoop, batch: list[tuple[Operation, asyncio.Future[Any]]]
+    ) -> None:
+        operations = [operation for operation, _ in batch]
+        try:
+            results = await loop.run_in_executor(
+                self._thread, _transact, self._connection, operations, self._take_counts()
+            )
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+        finally:
+            for _, future in batch:
+                _fail(future)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise StateLocked(f"another sandbox works in {directory}") from exc
+        yield
+
+
+def _fail(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(StateClosed())
+
+
+def _nothing(_connection: sqlite3.Connection) -> None:
+    """Carry the counts to disk."""
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.executescript(SCHEMA)
+    origin = (int(time.time()) * ID_ROOM, secrets.token_bytes(32))
+    connection.execute("INSERT INTO origin VALUES (1, ?, ?) ON CONFLICT DO NOTHING", origin)
+    # One attempt each: whether a callback arrived that was being sent when the process was killed, nobody can say.
+    connection.execute("UPDATE callback SET outcome = 'unknown' WHERE begun AND outcome IS NULL")
+    return connection
+
+
+def _transact(connection: sqlite3.Connection, operations: list[Operation], counts: Counter[Counted]) -> list[Any]:
+    connection.execute("BEGIN")
+    try:
+        _add_counts(connection, counts)
+        results = [operation(connection) for operation in operations]
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    return results
+
+
+def _add_counts(connection: sqlite3.Connection, counts: Counter[Counted]) -> None:
+    connection.executemany(
+        "INSERT INTO request VALUES (?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number",
+        list(counts.items()),
+    )
+
+
+def _finish(connection: sqlite3.Connection, counts: Counter[Counted]) -> None:
+    _transact(connection, [], counts)
+    connection.close()
