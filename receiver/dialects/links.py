@@ -14,6 +14,8 @@ _STAMP: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _HOST: Final = re.compile(r"[a-z0-9._:-]{1,253}")
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
+#: Seconds. Ten years: a longer life is garbage.
+_LONGEST_LIFE: Final = 10 * 366 * 24 * 3600
 
 _Names = Mapping[str, Sequence[str]]
 
@@ -25,7 +27,7 @@ def expires_at(url: str) -> datetime | None:
     Forms: `ksTime` (hexadecimal seconds, providers.md 2.7), `Expires`, `x-oss-expires`
     (seconds since 1970, or after `x-oss-date` where that is given), `X-Amz-Date` with
     `X-Amz-Expires` (providers.md D17). Of several the earliest counts. Times before
-    2000 or from 2100 on are garbage.
+    2000 or from 2100 on, and lives of more than ten years, are garbage.
     """
     try:
         pairs = parse_qsl(urlsplit(url).query)
@@ -57,7 +59,7 @@ def _after(names: _Names, date: str, seconds: str) -> Iterator[datetime]:
     for start in names.get(date, ()):
         signed_at = _stamp(start)
         for life in names.get(seconds, ()):
-            if signed_at is not None and _DIGITS.fullmatch(life) and int(life) > 0:
+            if signed_at is not None and _DIGITS.fullmatch(life) and 0 < int(life) <= _LONGEST_LIFE:
                 yield from _sensible(int(signed_at.timestamp()) + int(life))
 
 
