@@ -197,6 +197,7 @@ async def control_ledger(request: Request) -> JSONResponse:
     """
     sandbox: Sandbox = request.app.state.sandbox
     authorize_control(sandbox.config, request.headers.get("authorization"))
+    await sandbox.state.write_counts()
     return JSONResponse(await sandbox.state.do(ledger.read))
 
 

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -118,7 +119,7 @@ class State:
             try:
                 async with background() as group:
                     group.create_task(state._run())
-                    group.create_task(state._write_counts())
+                    group.create_task(state._keep_counts())
                     yield state
             finally:
                 await loop.run_in_executor(thread, _finish, connection, state._take_counts())
@@ -138,8 +139,12 @@ class State:
         return await future
 
     def count(self, kind: Counted) -> None:
-        """Count one request; written with whatever is written next."""
+        """Count one request; on disk with whatever is written next, half a second later at most."""
         self._counts[kind] += 1
+
+    async def write_counts(self) -> None:
+        """Bring to disk what was counted so far."""
+        await self.do(partial(_add_counts, counts=self._take_counts()))
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -153,11 +158,11 @@ class State:
         finally:
             self._close()
 
-    async def _write_counts(self) -> None:
+    async def _keep_counts(self) -> None:
         while True:
             await asyncio.sleep(COUNTS_EVERY)
             if self._counts:
-                await self.do(_nothing)
+                await self.write_counts()
 
     def _take_counts(self) -> Counter[Counted]:
         counts, self._counts = self._counts, Counter()
@@ -173,10 +178,11 @@ class State:
         self, loop: asyncio.AbstractEventLoop, batch: list[tuple[Operation, asyncio.Future[Any]]]
     ) -> None:
         operations = [operation for operation, _ in batch]
+        counts = self._take_counts()
         try:
-            results = await loop.run_in_executor(
-                self._thread, _transact, self._connection, operations, self._take_counts()
-            )
+            results, wrote = await loop.run_in_executor(self._thread, _transact, self._connection, operations, counts)
+            if not wrote:
+                self._counts += counts
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)
@@ -201,10 +207,6 @@ def _fail(future: asyncio.Future[Any]) -> None:
         future.set_exception(StateClosed())
 
 
-def _nothing(_connection: sqlite3.Connection) -> None:
-    """Carry the counts to disk."""
-
-
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.row_factory = sqlite3.Row
@@ -219,16 +221,22 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _transact(connection: sqlite3.Connection, operations: list[Operation], counts: Counter[Counted]) -> list[Any]:
+def _transact(
+    connection: sqlite3.Connection, operations: list[Operation], counts: Counter[Counted]
+) -> tuple[list[Any], bool]:
+    """Return the results, and whether *counts* went along: reads alone are not worth a flush to disk."""
+    before = connection.total_changes
     connection.execute("BEGIN")
     try:
-        _add_counts(connection, counts)
         results = [operation(connection) for operation in operations]
+        wrote = connection.total_changes != before
+        if wrote:
+            _add_counts(connection, counts)
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    return results
+    return results, wrote
 
 
 def _add_counts(connection: sqlite3.Connection, counts: Counter[Counted]) -> None:
@@ -239,5 +247,5 @@ def _add_counts(connection: sqlite3.Connection, counts: Counter[Counted]) -> Non
 
 
 def _finish(connection: sqlite3.Connection, counts: Counter[Counted]) -> None:
-    _transact(connection, [], counts)
+    _add_counts(connection, counts)
     connection.close()

@@ -1,4 +1,4 @@
-"""What is kept of tasks, their audio and their callbacks: operations for `State.do`, all SQL beside `state`."""
+"""What is kept of tasks, their audio and their callbacks: operations for `State.do`."""
 
 from __future__ import annotations
 
