@@ -92,6 +92,12 @@ class MalformedBody(Rejected):
     code = "malformed_body"
 
 
+class RangeUnsatisfiable(Rejected):
+    """The range of bytes lies outside the object."""
+
+    code = "range_unsatisfiable"
+
+
 class IdempotencyMismatch(Rejected):
     """The idempotency key was used before with another request."""
 
@@ -144,6 +150,18 @@ class StoreUnavailable(Unavailable):
     """The database did not answer; nothing was recorded."""
 
     code = "store_unavailable"
+
+
+class StoreConflict(StoreUnavailable):
+    """Two transactions stood in each other's way and this one was undone; the same again will do."""
+
+    code = "store_conflict"
+
+
+class DataRefused(ReceiverError):
+    """The database cannot hold a value; repeating cannot help."""
+
+    code = "data_refused"
 
 
 class BucketUnavailable(Unavailable):

@@ -56,8 +56,8 @@ class Move:
     """Where an observation leads."""
 
     to: State
-    #: Of the event that a change of state writes.
-    event: str = "task.moved"
+    #: Of the event that a change of state writes; empty for the name of the state.
+    event: str = ""
     #: A signed callback is not enough: it contradicts what is known, so the provider is asked.
     confirm: bool = False
     #: Set on the task, so that a person looks.
@@ -83,29 +83,29 @@ MOVES: Final[Mapping[tuple[State, Seen], Move]] = MappingProxyType(
         (_S.ACCEPTED, Seen.MEDIA): Move(_S.SUCCEEDED),
         (_S.ACCEPTED, Seen.NO_MEDIA): Move(_S.PROCESSING),
         (_S.ACCEPTED, Seen.FAILED): Move(_S.FAILED),
-        (_S.ACCEPTED, Seen.NEVER_SENT): Move(_S.EXPIRED, "task.expired"),
-        (_S.ACCEPTED, Seen.CANCEL): Move(_S.CANCELLED, "task.cancelled"),
+        (_S.ACCEPTED, Seen.NEVER_SENT): Move(_S.EXPIRED),
+        (_S.ACCEPTED, Seen.CANCEL): Move(_S.CANCELLED),
         # A create is or was on its way.
         (_S.SUBMITTING, Seen.SENDING): Move(_S.SUBMITTING, "task.sending"),
-        (_S.SUBMITTING, Seen.CREATED): Move(_S.SUBMITTED, "task.submitted"),
-        (_S.SUBMITTING, Seen.REFUSED): Move(_S.REJECTED, "task.rejected"),
-        (_S.SUBMITTING, Seen.SUBMITTED): Move(_S.SUBMITTED, "task.submitted"),
+        (_S.SUBMITTING, Seen.CREATED): Move(_S.SUBMITTED),
+        (_S.SUBMITTING, Seen.REFUSED): Move(_S.REJECTED),
+        (_S.SUBMITTING, Seen.SUBMITTED): Move(_S.SUBMITTED),
         (_S.SUBMITTING, Seen.PROCESSING): Move(_S.PROCESSING),
         (_S.SUBMITTING, Seen.MEDIA): Move(_S.SUCCEEDED),
         (_S.SUBMITTING, Seen.NO_MEDIA): Move(_S.PROCESSING),
         (_S.SUBMITTING, Seen.FAILED): Move(_S.FAILED),
-        (_S.SUBMITTING, Seen.NEVER_SETTLED): Move(_S.EXPIRED, "task.expired"),
+        (_S.SUBMITTING, Seen.NEVER_SETTLED): Move(_S.EXPIRED),
         # The provider has it.
         **_without_effect(_S.SUBMITTED, Seen.CREATED, Seen.REFUSED, Seen.SUBMITTED),
         (_S.SUBMITTED, Seen.PROCESSING): Move(_S.PROCESSING),
         (_S.SUBMITTED, Seen.MEDIA): Move(_S.SUCCEEDED),
         (_S.SUBMITTED, Seen.NO_MEDIA): Move(_S.PROCESSING),
         (_S.SUBMITTED, Seen.FAILED): Move(_S.FAILED),
-        (_S.SUBMITTED, Seen.NEVER_SETTLED): Move(_S.EXPIRED, "task.expired"),
+        (_S.SUBMITTED, Seen.NEVER_SETTLED): Move(_S.EXPIRED),
         **_without_effect(_S.PROCESSING, Seen.CREATED, Seen.REFUSED, Seen.SUBMITTED, Seen.PROCESSING, Seen.NO_MEDIA),
         (_S.PROCESSING, Seen.MEDIA): Move(_S.SUCCEEDED),
         (_S.PROCESSING, Seen.FAILED): Move(_S.FAILED),
-        (_S.PROCESSING, Seen.NEVER_SETTLED): Move(_S.EXPIRED, "task.expired"),
+        (_S.PROCESSING, Seen.NEVER_SETTLED): Move(_S.EXPIRED),
         # Media are known. A failure now contradicts them; only the provider's own answer may say so.
         **_without_effect(_S.SUCCEEDED, *_LATE, Seen.NO_MEDIA, Seen.MEDIA),
         (_S.SUCCEEDED, Seen.FAILED): Move(_S.FAILED, confirm=True),
@@ -194,7 +194,8 @@ def follow(task: Task, seen: Seen) -> Decision:
     move = MOVES.get((task.state, seen))
     if move is None:
         raise MoveRefused(f"{seen} cannot follow {task.state}")
-    event = move.event if move.to is not task.state or seen is Seen.SENDING else None
+    changes = move.to is not task.state or seen is Seen.SENDING
+    event = (move.event or f"task.{move.to}") if changes else None
     return Decision(seen=seen, state=move.to, event=event, attention=move.attention)
 
 

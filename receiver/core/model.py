@@ -219,7 +219,7 @@ class Asset:
     sha256: bytes | None = None
     media_type: str | None = None
     duration: timedelta | None = None
-    #: How the bytes in the bucket were proven: "head" or "readback".
+    #: How the bytes in the bucket were proven: "checksum" or "readback".
     verified: str | None = None
     stored_at: datetime | None = None
     #: Why it is expired or invalid, or why the last try failed.
@@ -245,7 +245,6 @@ class Task:
     submit_by: datetime
     reference: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
-    notify_url: str | None = None
     #: Why it ended, or None while it is open or archived.
     reason: str | None = None
     #: The provider's words, or ours, that explain the reason.

@@ -8,11 +8,11 @@ from datetime import timedelta
 from typing import Final, LiteralString
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, errors
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from receiver.core.errors import StoreUnavailable
+from receiver.core.errors import DataRefused, StoreConflict, StoreUnavailable
 
 Connection = AsyncConnection[DictRow]
 
@@ -26,11 +26,17 @@ async def translated() -> AsyncIterator[None]:
     Turn the driver's errors into ours.
 
     Raises:
-        StoreUnavailable: The connection was lost or refused, the server stops, or
-            a deadlock undid the transaction; nothing was recorded.
+        StoreUnavailable: The connection was lost or refused, or the server stops;
+            nothing was recorded.
+        StoreConflict: A deadlock undid the transaction; nothing was recorded.
+        DataRefused: A value is none that the database can hold.
     """
     try:
         yield
+    except (errors.DeadlockDetected, errors.SerializationFailure) as exc:
+        raise StoreConflict(type(exc).__name__) from exc
+    except psycopg.DataError as exc:
+        raise DataRefused(type(exc).__name__) from exc
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as exc:
         raise StoreUnavailable(type(exc).__name__) from exc
 

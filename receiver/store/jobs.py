@@ -8,7 +8,7 @@ are passed as intervals: only the database's clock decides.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,8 +17,6 @@ from uuid import UUID, uuid4
 from receiver.core.model import AccountId, JobId, JobKind, TaskId
 from receiver.store.db import Connection, every
 
-#: The channel of the payload-free NOTIFY.
-CHANNEL: Final = "receiver_job"
 LEASE: Final = timedelta(seconds=30)
 #: Rows that one sweep moves at most.
 SWEEP: Final = 1000
@@ -296,6 +294,13 @@ async def remove(conn: Connection, task: TaskId, *kinds: JobKind) -> None:
 async def ready_waiting(conn: Connection) -> int:
     """Move jobs whose time has come to ready; return how many."""
     return (await conn.execute(READY_WAITING, {"limit": SWEEP})).rowcount
+
+
+async def notices(conn: Connection) -> AsyncIterator[None]:
+    """Yield once for each wake-up, for as long as the connection holds."""
+    await conn.execute("LISTEN receiver_job")
+    async for _ in conn.notifies():
+        yield None
 
 
 async def ready_due(conn: Connection) -> int:

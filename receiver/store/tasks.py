@@ -25,7 +25,6 @@ class NewTask:
     input: Mapping[str, str | int | float | bool]
     reference: str | None
     labels: Mapping[str, str]
-    notify_url: str | None
     idempotency_key: str | None
     #: SHA-256 of the normalised request.
     request_hash: bytes
@@ -61,14 +60,14 @@ class Filter:
 
 ADD: Final = """
 -- store.tasks.add: one row per new task; a used id or idempotency key is left out of the answer
-INSERT INTO task (id, owner, account, kind, input, reference, labels, notify_url, idempotency_key, request_hash,
+INSERT INTO task (id, owner, account, kind, input, reference, labels, idempotency_key, request_hash,
                   state, submit_by, due_at)
-SELECT id, owner, account, kind, input, reference, labels, notify_url, idempotency_key, request_hash,
+SELECT id, owner, account, kind, input, reference, labels, idempotency_key, request_hash,
        'accepted', now() + %(submit_within)s, now() + %(submit_within)s
   FROM unnest(%(ids)s::bigint[], %(owners)s::text[], %(accounts)s::text[], %(kinds)s::text[], %(inputs)s::jsonb[],
-              %(references)s::text[], %(labels)s::jsonb[], %(notify_urls)s::text[], %(keys)s::text[],
+              %(references)s::text[], %(labels)s::jsonb[], %(keys)s::text[],
               %(hashes)s::bytea[])
-       AS x (id, owner, account, kind, input, reference, labels, notify_url, idempotency_key, request_hash)
+       AS x (id, owner, account, kind, input, reference, labels, idempotency_key, request_hash)
  ORDER BY id
 ON CONFLICT DO NOTHING
 RETURNING id, created_at, submit_by
@@ -148,7 +147,6 @@ async def add(conn: Connection, new: Sequence[NewTask], *, submit_within: timede
             "inputs": [Jsonb(dict(t.input)) for t in new],
             "references": [t.reference for t in new],
             "labels": [Jsonb(dict(t.labels)) for t in new],
-            "notify_urls": [t.notify_url for t in new],
             "keys": [t.idempotency_key for t in new],
             "hashes": [t.request_hash for t in new],
         },

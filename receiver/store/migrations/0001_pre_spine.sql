@@ -33,7 +33,6 @@ CREATE TABLE task (
     input jsonb NOT NULL CHECK (jsonb_typeof(input) = 'object'),
     reference text,
     labels jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(labels) = 'object'),
-    notify_url text,
     idempotency_key text,
     request_hash bytea NOT NULL CHECK (length(request_hash) = 32),
     state text NOT NULL CHECK (state IN (
@@ -90,7 +89,7 @@ CREATE TABLE asset (
     sha256 bytea CHECK (length(sha256) = 32),
     media_type text,
     duration interval,
-    verified text CHECK (verified IN ('head', 'readback')),
+    verified text CHECK (verified IN ('checksum', 'readback')),
     stored_at timestamptz,
     error text,
     UNIQUE (task_id, clip, format),

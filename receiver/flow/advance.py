@@ -1,0 +1,111 @@
+"""Let what a provider says, by callback or by answer, change its task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import structlog
+
+from receiver import telemetry
+from receiver.core import lifecycle
+from receiver.core.errors import CallbackUnreadable, MoveRefused
+from receiver.core.model import ENDS, AccountId, CallbackId, Report, Task, TaskId, Trust
+from receiver.dialects import wire
+from receiver.flow import change
+from receiver.flow.change import Heard
+from receiver.flow.outcome import Done, Outcome
+from receiver.flow.services import Deal, Services
+from receiver.store import inbox, tasks
+from receiver.store.db import Connection
+from receiver.store.events import Event
+from receiver.store.inbox import Callback
+from receiver.store.jobs import Job
+from receiver.store.tasks import Locked
+
+log = structlog.get_logger(__name__)
+
+
+async def advance(services: Services, job: Job) -> Outcome:
+    """
+    Handle an `advance` job: read one kept callback and apply it; doing so twice has no second effect.
+
+    Raises:
+        StoreUnavailable: Nothing was recorded.
+    """
+    async with services.database.transaction() as conn:
+        callback = await inbox.get(conn, CallbackId(job.subject))
+        if callback is None or callback.outcome is not None:
+            return Done()
+        outcome = await _interpret(conn, services, callback)
+        await inbox.processed(conn, callback.id, outcome)
+    telemetry.CALLBACKS_ADVANCED.labels(outcome=outcome).inc()
+    log.info("callback.advanced", callback_id=callback.id, task_id=callback.task_id, outcome=outcome)
+    return Done()
+
+
+async def hear(conn: Connection, deal: Deal, locked: Locked, report: Report, trust: Trust) -> str:
+    """
+    Apply *report* to a locked task, which may carry notes of the caller that are not written yet.
+
+    Returns what became of it: "moved", "noted" (without effect), "asked" (only
+    the provider's own answer can settle it), "cross_wired" or "refused".
+    """
+    task = locked.task
+    if _contradicts_ids(task, report):
+        return await _cross_wired(conn, deal, locked, trust)
+    try:
+        decision = lifecycle.report_on(task, report, trust, now=locked.now, has_query=deal.profile.query)
+    except MoveRefused as exc:
+        await change.commit(conn, deal, locked, task, [Event(task.id, "task.move_refused", {"why": str(exc)})])
+        return "refused"
+    if decision.ask:
+        await ask(conn, deal, locked, Event(task.id, "task.hinted", {"trust": trust, "seen": decision.seen}))
+        return "asked"
+    if not lifecycle.is_trusted(trust, has_query=deal.profile.query):
+        return "noted"
+    written = await change.apply_report(conn, deal, locked, Heard(report, trust, decision))
+    return "noted" if decision.event is None and written.state is task.state and not decision.media else "moved"
+
+
+async def ask(conn: Connection, deal: Deal, locked: Locked, event: Event) -> None:
+    """Make the provider's own answer come soon: something was seen that it alone can settle."""
+    told = [] if locked.task.query_wanted else [event]
+    await change.commit(conn, deal, locked, replace(locked.task, query_wanted=deal.profile.query), told)
+
+
+async def _interpret(conn: Connection, services: Services, callback: Callback) -> str:
+    locked = await tasks.lock(conn, callback.task_id)
+    deal = services.deals.get(AccountId(callback.account))
+    if locked is None or deal is None or locked.task.account != callback.account:
+        return "orphan"
+    try:
+        report = wire.read_callback(callback.body)
+    except CallbackUnreadable as exc:
+        log.warning("callback.unreadable", callback_id=callback.id, task_id=callback.task_id, error=exc.code)
+        if locked.task.state not in ENDS:
+            await ask(conn, deal, locked, Event(locked.task.id, "callback.unreadable", {"callback": str(callback.id)}))
+        return "unreadable"
+    trust = Trust.SIGNED if callback.verified else Trust.TOKEN
+    return await hear(conn, deal, locked, report, trust)
+
+
+def _contradicts_ids(task: Task, report: Report) -> bool:
+    """Return whether the ids in *report* belong to another task than its URL, or than the one asked for."""
+    if report.external_task_id is not None:
+        return report.external_task_id != str(task.id)
+    known = task.provider_task_id
+    return known is not None and report.provider_task_id is not None and report.provider_task_id != known
+
+
+async def _cross_wired(conn: Connection, deal: Deal, locked: Locked, trust: Trust) -> str:
+    """Note a report about another task; a callback's makes us ask, an answer's would only repeat itself."""
+    task = locked.task
+    wanted = task.query_wanted or (deal.profile.query and trust is not Trust.CONFIRMED)
+    after = replace(task, query_wanted=wanted, attention="cross_wired")
+    await change.commit(conn, deal, locked, after, [Event(task.id, "task.cross_wired", {"trust": trust})])
+    return "cross_wired"
+
+
+def task_of(job: Job) -> TaskId:
+    """Return the task that a submit, query or archive job is about."""
+    return TaskId(job.subject)

@@ -1,0 +1,185 @@
+"""Make callbacks durable before they are answered; what they mean is read later, by `advance`."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import deque
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from receiver import telemetry
+from receiver.core import ids
+from receiver.core.errors import DataRefused, SignatureRejected, StoreConflict, StoreUnavailable, TokenUnknown
+from receiver.core.model import AccountId, SignatureMode, TaskId, Verdict
+from receiver.dialects import signature
+from receiver.flow import advance
+from receiver.flow.services import Deal, Services
+from receiver.store import db, inbox, tasks
+from receiver.store.db import Connection
+from receiver.store.events import Event
+from receiver.store.inbox import Arrival
+
+log = structlog.get_logger(__name__)
+
+#: From the last byte of a callback to its answer; senders give up after 3 s (providers.md 4.3).
+ANSWER_WITHIN: Final = timedelta(seconds=2)
+#: Rows of one statement.
+_BATCH: Final = 500
+#: Callbacks that may wait for their batch; more are turned away with 503.
+_QUEUE: Final = 8192
+#: In a callback URL in place of a task id: the test callback of a provider's console.
+CONSOLE_TEST: Final = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A callback as the web received it; *body* is the raw bytes that were signed."""
+
+    account: str
+    task: str
+    token: str
+    body: bytes
+    webhook_id: str | None
+    timestamp: str | None
+    signatures: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    arrival: Arrival
+    #: True: new; False: a repeat.
+    answer: asyncio.Future[bool]
+
+
+class Intake:
+    """Checks callbacks and keeps them in batches: all that wait at a moment are one statement and one commit."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._queue: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._conn: Connection | None = None
+
+    async def take(self, posted: Posted) -> bool:
+        """
+        Check *posted* and return when it is durable: True when new, False for a repeat.
+
+        Raises:
+            TokenUnknown: The URL is not one of ours.
+            SignatureRejected: Its signature is wrong, or missing where one is required; the provider is asked.
+            StoreUnavailable: It is not durable; the sender should send it again.
+        """
+        deal = self._services.deals.get(AccountId(posted.account))
+        self._services.tokens.check_callback(posted.token, posted.account, posted.task)
+        if deal is None:
+            raise TokenUnknown("no such callback URL")
+        if posted.task == CONSOLE_TEST:
+            return True
+        task = ids.parse_task_id(posted.task)
+        if task is None:
+            raise TokenUnknown("no such callback URL")
+        verified = await self._verify(deal, task, posted)
+        digest = hashlib.sha256(posted.body).digest()
+        return await self._keep(Arrival(posted.account, task, verified, digest, posted.body))
+
+    async def run(self) -> None:
+        """Keep batches until cancelled; one task of each web process."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._queue:
+                    batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+                    await self._answer([w for w in batch if not w.answer.done()])
+        finally:
+            for waiting in self._queue:
+                waiting.answer.cancel()
+            await self._drop_connection()
+
+    async def _verify(self, deal: Deal, task: TaskId, posted: Posted) -> bool:
+        """Return whether the callback counts as signed."""
+        mode = deal.account.signature_mode
+        if mode is SignatureMode.NONE:
+            return False
+        verdict = signature.verify(
+            deal.account.webhook_secrets,
+            webhook_id=posted.webhook_id,
+            timestamp=posted.timestamp,
+            signatures=posted.signatures,
+            body=posted.body,
+            now=self._services.clock(),
+        )
+        if verdict is Verdict.BAD or (verdict is Verdict.ABSENT and mode is SignatureMode.REQUIRED):
+            await self._refuse(deal, task, verdict)
+        return verdict is Verdict.GOOD
+
+    async def _refuse(self, deal: Deal, task: TaskId, verdict: Verdict) -> None:
+        async with self._services.database.transaction() as conn:
+            locked = await tasks.lock(conn, task)
+            if locked is not None and locked.task.due_at is not None:
+                await advance.ask(conn, deal, locked, Event(task, "callback.refused", {"signature": verdict}))
+        raise SignatureRejected(f"the signature is {verdict}")
+
+    async def _keep(self, arrival: Arrival) -> bool:
+        if len(self._queue) >= _QUEUE:
+            raise StoreUnavailable("too many callbacks wait")
+        waiting = _Waiting(arrival, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._wake.set()
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
+                return await waiting.answer
+        except TimeoutError as exc:
+            raise StoreUnavailable("the database is too slow") from exc
+
+    async def _answer(self, batch: list[_Waiting]) -> None:
+        if not batch:
+            return
+        try:
+            new = await self._commit([w.arrival for w in batch])
+        except StoreUnavailable as exc:
+            log.warning("callback.not_kept", error=exc.code, callbacks=len(batch))
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(StoreUnavailable("the callback was not kept"))
+            return
+        for waiting in batch:
+            fresh = waiting.arrival in new
+            new.discard(waiting.arrival)
+            telemetry.CALLBACKS.labels(account=waiting.arrival.account, outcome="kept" if fresh else "repeated").inc()
+            if not waiting.answer.done():
+                waiting.answer.set_result(fresh)
+
+    async def _commit(self, arrivals: list[Arrival]) -> set[Arrival]:
+        """Keep a batch: after a deadlock once more whole, after bad data once more one row at a time."""
+        try:
+            try:
+                return await self._insert(arrivals)
+            except StoreConflict:
+                return await self._insert(arrivals)
+        except DataRefused:
+            log.warning("callback.batch_refused", callbacks=len(arrivals))
+            new: set[Arrival] = set()
+            for arrival in arrivals:
+                new |= await self._insert([arrival])
+            return new
+
+    async def _insert(self, arrivals: list[Arrival]) -> set[Arrival]:
+        try:
+            if self._conn is None:
+                self._conn = await db.connect(self._services.database.url)
+            async with db.translated():
+                return await inbox.keep(self._conn, arrivals)
+        except StoreUnavailable as exc:
+            if not isinstance(exc, StoreConflict):
+                await self._drop_connection()
+            raise
+
+    async def _drop_connection(self) -> None:
+        if self._conn is not None:
+            await self._conn.close()
+            self._conn = None

@@ -1,0 +1,244 @@
+"""
+The one way in which a task changes.
+
+The caller locks the task, works out what it shall be, and hands it to `commit`,
+which recomputes the state from the assets and writes task, assets, events and
+the follow-up jobs in the same transaction. Lock order: task, asset, account, job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from receiver.core import deadlines, lifecycle, schedule
+from receiver.core.lifecycle import Decision, Seen
+from receiver.core.model import (
+    ENDS,
+    HOLDING_SLOT,
+    Asset,
+    AssetState,
+    JobKind,
+    Media,
+    Report,
+    State,
+    Task,
+    Trust,
+)
+from receiver.dialects import links
+from receiver.flow.services import Deal
+from receiver.store import accounts, assets, events, jobs, tasks
+from receiver.store.db import Connection
+from receiver.store.events import Event
+from receiver.store.jobs import Wanted
+from receiver.store.tasks import Locked
+
+log = structlog.get_logger(__name__)
+
+#: States in which the submit job carries a task.
+BEFORE_SENT = frozenset({State.ACCEPTED, State.SUBMITTING})
+_REASONS = {
+    State.PARTIAL: "media_incomplete",
+    State.FAILED: "media_invalid",
+    State.EXPIRED: "media_expired",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A report, how well it is vouched for, and what it was decided to do."""
+
+    report: Report
+    trust: Trust
+    decision: Decision
+
+
+async def commit(
+    conn: Connection, deal: Deal, locked: Locked, after: Task, told: Sequence[Event] = (), *, fetch: bool = False
+) -> Task:
+    """
+    Write *after*, the events that led there, and its jobs; return the task as written.
+
+    The caller holds the task's row lock, has saved changed assets already, and
+    tells of a change of state that it made itself. *fetch*: there are links to
+    download from that no archive job has seen.
+    """
+    before, now = locked.task, locked.now
+    settled = _settled(deal, after)
+    story = list(told)
+    if settled.state is not after.state:
+        story.append(Event(after.id, f"task.{settled.state}", _why(settled)))
+    after = _timed(deal, before, settled, now)
+    await tasks.move(conn, after)
+    await events.add(conn, story)
+    if before.state in HOLDING_SLOT and after.state not in HOLDING_SLOT:
+        await release_held(conn, deal)
+    await _follow_up(conn, deal, locked, after, fetch=fetch)
+    for event in story:
+        log.info(event.type, task_id=after.id, account=after.account, **_why(after))
+    return after
+
+
+async def apply_report(conn: Connection, deal: Deal, locked: Locked, heard: Heard) -> Task:
+    """Write what a trusted report brings: state, media, ids and cost."""
+    report, trust, decision, after = heard.report, heard.trust, heard.decision, locked.task
+    story: list[Event] = []
+    if report.provider_task_id is not None and after.provider_task_id not in {None, report.provider_task_id}:
+        story.append(Event(after.id, "task.created_twice", {"other_provider_task_id": report.provider_task_id}))
+        after = replace(after, attention="created_twice")
+    after = replace(
+        after,
+        state=decision.state,
+        provider_task_id=after.provider_task_id or report.provider_task_id,
+        unsure=after.unsure and decision.state in BEFORE_SENT,
+        units=report.units or after.units,
+        trust=trust,
+        attention=decision.attention or after.attention,
+    )
+    if decision.event is not None:
+        failed = decision.state is State.FAILED
+        after = replace(
+            after, reason="provider_failed" if failed else None, detail=(report.reason or None) if failed else None
+        )
+        story.append(Event(after.id, decision.event, {"trust": trust, **_why(after)}))
+    if decision.event == "task.reopened":
+        after = replace(after, revision=after.revision + 1)
+    if decision.seen is Seen.NO_MEDIA and decision.state not in ENDS:
+        after = _without_media(after, trust)
+    after, wanted = await _want_media(conn, deal, locked, heard, after)
+    return await commit(conn, deal, locked, after, [*story, *wanted], fetch=bool(decision.media))
+
+
+def _without_media(after: Task, trust: Trust) -> Task:
+    times = after.no_media + 1
+    attention = "no_media" if times >= lifecycle.NO_MEDIA_PATIENCE else after.attention
+    # Our own question goes on by the schedule; a callback that names nothing makes us ask at once.
+    wanted = after.query_wanted or trust is not Trust.CONFIRMED
+    return replace(after, no_media=times, attention=attention, query_wanted=wanted)
+
+
+async def _want_media(
+    conn: Connection, deal: Deal, locked: Locked, heard: Heard, after: Task
+) -> tuple[Task, list[Event]]:
+    """Save wanted assets and forget those that a confirmed answer no longer names, or that a failure voids."""
+    known = {(asset.clip, asset.format): asset for asset in after.assets}
+    story: list[Event] = []
+    for each in heard.decision.media:
+        old = known.get((each.clip, each.format))
+        saved = await assets.save(conn, _wanted(deal, locked, heard, each, old))
+        if saved is not None:
+            known[each.clip, each.format] = saved
+            if old is None:
+                story.append(Event(after.id, "asset.wanted", {"clip": each.clip, "format": each.format}))
+    pending = [asset for asset in known.values() if asset.state is AssetState.PENDING]
+    if after.state is State.FAILED:
+        for asset in pending:
+            saved = await assets.save(conn, replace(asset, state=AssetState.INVALID, error="provider_failed"))
+            known[asset.clip, asset.format] = saved or asset
+    elif heard.trust is Trust.CONFIRMED and heard.report.media:
+        named = {(each.clip, each.format) for each in heard.report.media}
+        gone = [asset for asset in pending if (asset.clip, asset.format) not in named]
+        await assets.withdraw(conn, [asset.id for asset in gone])
+        for asset in gone:
+            del known[asset.clip, asset.format]
+            story.append(Event(after.id, "asset.withdrawn", {"clip": asset.clip, "format": asset.format}))
+        after = replace(after, asked_again=after.asked_again or bool(locked.task.assets))
+    return replace(after, assets=tuple(known.values())), story
+
+
+def _wanted(deal: Deal, locked: Locked, heard: Heard, media: Media, old: Asset | None) -> Asset:
+    report = heard.report
+    gone_at = deadlines.gone_at(deal.profile.window, report.created_at, report.updated_at, now=locked.now)
+    return Asset(
+        id=assets.NEW,
+        task_id=locked.task.id,
+        clip=media.clip,
+        position=media.position,
+        format=media.format,
+        state=AssetState.PENDING,
+        url=media.url,
+        trust=heard.trust,
+        link_expires_at=links.expires_at(media.url),
+        gone_at=old.gone_at if old is not None and old.state is AssetState.PENDING else gone_at,
+    )
+
+
+def _settled(deal: Deal, after: Task) -> Task:
+    """Recompute the state from the assets; ask once more when a promised format is missing."""
+    lacks = lifecycle.lacks_format(after.assets, deal.profile.kinds[after.kind].formats)
+    state = lifecycle.settle(after.state, after.assets, may_lack=lacks and not after.asked_again)
+    if state is after.state:
+        all_stored = bool(after.assets) and all(a.state is AssetState.STORED for a in after.assets)
+        wanted = after.query_wanted or (state is State.SUCCEEDED and all_stored)
+        return replace(after, query_wanted=wanted)
+    errors = sorted({f"{a.format}: {a.error}" for a in after.assets if a.state is not AssetState.STORED})
+    return replace(after, state=state, reason=_REASONS.get(state), detail="; ".join(errors) or None)
+
+
+def _timed(deal: Deal, before: Task, after: Task, now: datetime) -> Task:
+    """Fill in what follows from the state: when it ended, or when it is due."""
+    ends = after.state in ENDS
+    if after.settle_by is None and after.state not in {State.ACCEPTED, *ENDS}:
+        after = replace(after, settle_by=now + deal.profile.longest)
+    if after.state is not before.state:
+        after = replace(after, grace_given=False)
+    due_at = deadlines.due_at(after)
+    grace = deadlines.GRACE if after.grace_given else timedelta()
+    return replace(
+        after,
+        due_at=None if due_at is None else due_at + grace,
+        ended_at=(before.ended_at or now) if ends else None,
+    )
+
+
+async def release_held(conn: Connection, deal: Deal) -> int:
+    """Give free slots of the account to held submit jobs; takes the account's lock."""
+    standing = await accounts.lock(conn, deal.account.id)
+    if standing.paused_at is not None:
+        return 0
+    free = deal.account.concurrency - await tasks.in_flight(conn, deal.account.id)
+    return await jobs.release_held(conn, deal.account.id, free) if free > 0 else 0
+
+
+async def _follow_up(conn: Connection, deal: Deal, locked: Locked, after: Task, *, fetch: bool) -> None:
+    """Want the jobs that *after* needs and remove those that it does not."""
+    before = locked.task
+    if after.state in BEFORE_SENT:
+        if before.state in ENDS or after.query_wanted:
+            await jobs.want(conn, [_wish(JobKind.SUBMIT, after)])
+        return
+    if after.state in ENDS:
+        await jobs.remove(conn, after.id, JobKind.SUBMIT, JobKind.ARCHIVE)
+        if not after.query_wanted:
+            await jobs.remove(conn, after.id, JobKind.QUERY)
+    elif before.state in BEFORE_SENT:
+        await jobs.remove(conn, after.id, JobKind.SUBMIT)
+    wishes: list[Wanted] = []
+    if fetch and after.state is State.SUCCEEDED:
+        wishes.append(_wish(JobKind.ARCHIVE, after))
+    if after.query_wanted:
+        wishes.append(_wish(JobKind.QUERY, after, delay=spacing(locked, after)))
+    elif after.state not in ENDS and (before.state in BEFORE_SENT or before.state in ENDS):
+        wishes.append(_wish(JobKind.QUERY, after, delay=deal.profile.usual))
+    await jobs.want(conn, wishes)
+
+
+def spacing(locked: Locked, after: Task) -> timedelta:
+    """Return how long to wait so that a task is not asked after more than once in five seconds."""
+    if after.last_polled_at is None:
+        return timedelta()
+    return max(after.last_polled_at + schedule.QUERY_SPACING - locked.now, timedelta())
+
+
+def _wish(kind: JobKind, task: Task, *, delay: timedelta = timedelta()) -> Wanted:
+    by = deadlines.deliver_by(task) if kind is JobKind.ARCHIVE else task.due_at
+    return Wanted(
+        kind=kind, subject=task.id, account=task.account, deliver_by=by or task.ended_at or task.created_at, delay=delay
+    )
+
+
+def _why(after: Task) -> dict[str, str]:
+    return {name: value for name, value in (("reason", after.reason), ("detail", after.detail)) if value}

@@ -1,0 +1,163 @@
+"""Answer "where is the audio?": what the database and the bucket say, for one owner."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from receiver.core import ids
+from receiver.core.errors import NotFound, Unauthorized
+from receiver.core.model import Asset, AssetId, AssetState, TaskId
+from receiver.flow.services import Services
+from receiver.store import assets, events, inbox, keys, ledger, tasks
+from receiver.store.events import Told
+from receiver.store.ledger import Line
+from receiver.store.tasks import Filter, Locked
+from receiver.transfer.bucket import ObjectStream
+
+#: How long a presigned URL works.
+LINK_LIFE: Final = timedelta(minutes=15)
+
+__all__ = [
+    "Filter",
+    "Line",
+    "Locked",
+    "Sums",
+    "Told",
+    "asset",
+    "content",
+    "filename",
+    "is_ready",
+    "link",
+    "owner_of",
+    "page",
+    "sums",
+    "task",
+    "task_and_story",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """The ledger of one owner, and the callbacks of the whole deployment."""
+
+    lines: Sequence[Line]
+    received: int
+    repeats: int
+
+
+async def owner_of(services: Services, key: str) -> str:
+    """
+    Return whom an API key speaks for.
+
+    Raises:
+        Unauthorized: There is no such key.
+    """
+    async with services.database.connection() as conn:
+        owner = await keys.owner_of(conn, hashlib.sha256(key.encode("utf-8", "replace")).digest())
+    if owner is None:
+        raise Unauthorized("this API key is unknown or revoked; `receiver keys create` makes one")
+    return owner
+
+
+async def task(services: Services, owner: str, text: str) -> Locked:
+    """
+    Return a task of *owner* by the id that *text* spells.
+
+    Raises:
+        NotFound: There is none.
+    """
+    async with services.database.connection() as conn:
+        found = await tasks.get(conn, _task_id(text))
+    if found is None or found.task.owner != owner:
+        raise NotFound("no such task")
+    return found
+
+
+async def page(services: Services, wanted: Filter) -> list[Locked]:
+    """Return one page of tasks, newest first."""
+    async with services.database.connection() as conn:
+        return await tasks.newest(conn, wanted)
+
+
+async def task_and_story(services: Services, owner: str, text: str) -> tuple[Locked, list[Told]]:
+    """
+    Return a task of *owner* with all its events, the oldest first.
+
+    Raises:
+        NotFound: There is none.
+    """
+    found = await task(services, owner, text)
+    async with services.database.connection() as conn:
+        return found, await events.of(conn, found.task.id)
+
+
+async def asset(services: Services, owner: str, text: str) -> Asset:
+    """
+    Return an asset of a task of *owner*.
+
+    Raises:
+        NotFound: There is none.
+    """
+    number = ids.parse_task_id(text)
+    if number is not None:
+        async with services.database.connection() as conn:
+            found = await assets.get(conn, AssetId(number), owner)
+        if found is not None:
+            return found
+    raise NotFound("no such asset")
+
+
+async def content(services: Services, found: Asset, *, start: int | None, end: int | None) -> str | ObjectStream:
+    """
+    Return a presigned URL, or the bytes from *start* to *end* where the bucket has no public address.
+
+    Raises:
+        NotFound: The asset is not stored.
+        BucketUnavailable: The bucket did not answer.
+    """
+    if found.state is not AssetState.STORED or found.key is None:
+        raise NotFound(f"this asset is {found.state}, there are no bytes")
+    url = link(services, found)
+    return url if url is not None else await services.bucket.read(found.key, start=start, end=end)
+
+
+def link(services: Services, found: Asset) -> str | None:
+    """Return a presigned URL of a stored asset; None where outsiders cannot reach the bucket."""
+    if not services.bucket.public or found.key is None or found.media_type is None:
+        return None
+    return services.bucket.presign(found.key, expires=LINK_LIFE, filename=filename(found), media_type=found.media_type)
+
+
+def filename(found: Asset) -> str:
+    """Return the name under which a player or a person saves the asset."""
+    return f"{found.task_id}-{found.position}.{found.format}"
+
+
+async def sums(services: Services, owner: str) -> Sums:
+    """Return the ledger of *owner*."""
+    async with services.database.connection() as conn:
+        lines = await ledger.lines(conn, owner)
+        counts = await inbox.counts(conn)
+    return Sums(lines, int(counts["received"]), int(counts["repeats"]))
+
+
+async def is_ready(services: Services) -> None:
+    """
+    Prove that the database answers.
+
+    Raises:
+        StoreUnavailable: It does not.
+    """
+    async with services.database.connection() as conn:
+        await conn.execute("SELECT 1")
+
+
+def _task_id(text: str) -> TaskId:
+    number = ids.parse_task_id(text)
+    if number is None:
+        raise NotFound("no such task")
+    return number

@@ -1,0 +1,228 @@
+"""Ask the provider: because a callback may be lost, because something contradicts, because a link has died."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import assert_never
+
+import structlog
+
+from receiver import telemetry
+from receiver.core import lifecycle, schedule
+from receiver.core.errors import ProviderUnreachable
+from receiver.core.lifecycle import Seen
+from receiver.core.model import ENDS, AssetState, Report, State, Task, TaskId, Trust
+from receiver.dialects import answers, auth, wire
+from receiver.dialects.answers import AccountRefused, Busy, QueryAnswer, UnknownTask, Unsure
+from receiver.flow import advance, change
+from receiver.flow.outcome import Done, Later, Outcome, Retry
+from receiver.flow.services import Deal, Services
+from receiver.store import accounts, assets, jobs, tasks
+from receiver.store.db import Connection
+from receiver.store.events import Event
+from receiver.store.jobs import Job
+from receiver.store.tasks import Locked
+
+log = structlog.get_logger(__name__)
+
+#: One question to a provider, from connect to the last byte.
+_QUERY_TIMEOUT = timedelta(seconds=15)
+
+
+async def query(services: Services, job: Job) -> Outcome:
+    """
+    Handle a `query` job: ask after one task, apply the answer, and say when to ask again.
+
+    Raises:
+        StoreUnavailable: Nothing was recorded.
+    """
+    async with services.database.connection() as conn:
+        found = await tasks.get(conn, advance.task_of(job))
+    if found is None or found.task.state in change.BEFORE_SENT:
+        return Done()
+    pause = _not_yet(found)
+    if pause is not None:
+        return Later(pause) if found.task.state not in ENDS or found.task.query_wanted else Done()
+    deal = services.deals[found.task.account]
+    answer = await ask_provider(services, deal, found.task)
+    match answer:
+        case Report() | UnknownTask():
+            return await _answered(services, deal, found.task.id, answer)
+        case AccountRefused():
+            await _pause(services, deal, answer)
+            await unanswered(services, deal, found.task.id)
+            return Retry("account_refused", schedule.LONGEST_PAUSE / 10)
+        case Busy():
+            return Retry("provider_busy")
+        case Unsure():
+            await unanswered(services, deal, found.task.id)
+            return Retry("provider_unreachable")
+        case _:  # pragma: no cover
+            assert_never(answer)
+
+
+async def ask_provider(services: Services, deal: Deal, task: Task) -> QueryAnswer:
+    """Ask after *task* by the provider's id, or by ours while that is unknown; never raises for the network."""
+    if not deal.profile.query:
+        return Unsure("the profile has no query route")
+    request = wire.query_request(deal.profile, task.kind, id=task.provider_task_id or str(task.id))
+    try:
+        raw = await services.provider.send(
+            deal.account,
+            request,
+            authorization=auth.bearer(deal.account.credentials, now=services.clock()),
+            timeout=_QUERY_TIMEOUT,
+        )
+    except ProviderUnreachable as exc:
+        telemetry.QUERIES.labels(account=task.account, outcome="unreachable").inc()
+        return Unsure(exc.code)
+    answer = answers.read_query(
+        deal.profile, task.kind, status=raw.status, content_type=raw.content_type, body=raw.body
+    )
+    telemetry.QUERIES.labels(account=task.account, outcome=type(answer).__name__.lower()).inc()
+    return answer
+
+
+async def unanswered(services: Services, deal: Deal, task: TaskId) -> None:
+    """At the deadline of *task*, with no answer to be had: put it off once by a day, then expire the task."""
+    async with services.database.transaction() as conn:
+        locked = await tasks.lock(conn, task)
+        if locked is None or locked.task.due_at is None or locked.now < locked.task.due_at:
+            return
+        if not locked.task.grace_given:
+            after = replace(locked.task, grace_given=True)
+            await change.commit(
+                conn, deal, locked, after, [Event(task, "task.grace_given", {"why": "provider_unreachable"})]
+            )
+        elif locked.task.state is State.SUCCEEDED:
+            await expire_pending(conn, deal, locked, "provider_unreachable")
+        else:
+            await expire(conn, deal, locked, Seen.NEVER_SETTLED, "provider_unreachable")
+
+
+async def expire(conn: Connection, deal: Deal, locked: Locked, seen: Seen, reason: str) -> None:
+    """End a task that has no media as expired; the caller holds its lock."""
+    decision = lifecycle.follow(locked.task, seen)
+    after = replace(locked.task, state=decision.state, reason=reason, detail=None)
+    await change.commit(conn, deal, locked, after, [Event(after.id, "task.expired", {"reason": reason})])
+
+
+async def expire_pending(conn: Connection, deal: Deal, locked: Locked, error: str) -> None:
+    """Give up the pending assets of a task; the caller holds its lock."""
+    kept = [asset for asset in locked.task.assets if asset.state is not AssetState.PENDING]
+    story = []
+    for asset in locked.task.assets:
+        if asset.state is AssetState.PENDING:
+            saved = await assets.save(conn, replace(asset, state=AssetState.EXPIRED, error=error))
+            kept.append(saved or asset)
+            story.append(Event(asset.task_id, "asset.expired", {"asset": str(asset.id), "error": error}))
+    await change.commit(conn, deal, locked, replace(locked.task, assets=tuple(kept), query_wanted=False), story)
+
+
+async def probe_paused(services: Services) -> None:
+    """Ask once a minute for each paused account whether the provider takes it again; if so, let its submits go on."""
+    async with services.database.connection() as conn:
+        due = await accounts.due_for_probe(conn)
+    for account in due:
+        deal = services.deals.get(account)
+        if deal is not None and deal.profile.query and await _is_welcome(services, deal):
+            await resume(services, deal)
+
+
+async def resume(services: Services, deal: Deal) -> bool:
+    """End the pause of an account and give its free slots to held jobs; False when it was not paused."""
+    async with services.database.transaction() as conn:
+        await accounts.lock(conn, deal.account.id)
+        if not await accounts.resume(conn, deal.account.id):
+            return False
+        await change.release_held(conn, deal)
+    log.info("account.resumed", account=deal.account.id)
+    return True
+
+
+async def _is_welcome(services: Services, deal: Deal) -> bool:
+    """Ask after a task that cannot exist: any parsed answer but a refusal of the account will do."""
+    kind = next(iter(deal.profile.kinds))
+    request = wire.query_request(deal.profile, kind, id="1")
+    try:
+        raw = await services.provider.send(
+            deal.account,
+            request,
+            authorization=auth.bearer(deal.account.credentials, now=services.clock()),
+            timeout=_QUERY_TIMEOUT,
+        )
+    except ProviderUnreachable:
+        return False
+    answer = answers.read_query(deal.profile, kind, status=raw.status, content_type=raw.content_type, body=raw.body)
+    return isinstance(answer, (Report, UnknownTask))
+
+
+def _not_yet(found: Locked) -> timedelta | None:
+    """Return how long the provider need not be asked; None when it must be asked now."""
+    task, now = found.task, found.now
+    overdue = task.due_at is not None and now >= task.due_at
+    if task.state in {State.SUCCEEDED, *ENDS} and not task.query_wanted and not overdue:
+        return (task.due_at - now) if task.due_at is not None else timedelta()
+    pause = change.spacing(found, task)
+    return pause or None
+
+
+async def _answered(services: Services, deal: Deal, task_id: TaskId, answer: Report | UnknownTask) -> Outcome:
+    async with services.database.transaction() as conn:
+        locked = await tasks.lock(conn, task_id)
+        if locked is None:
+            return Done()
+        task = locked.task
+        asked = replace(task, polls=task.polls + 1, last_polled_at=locked.now, query_wanted=False)
+        if isinstance(answer, Report):
+            outcome = await advance.hear(conn, deal, Locked(asked, locked.now), answer, Trust.CONFIRMED)
+        else:
+            outcome = "unknown"
+            await change.commit(conn, deal, locked, asked)
+        log.info("query.answered", task_id=task_id, account=task.account, outcome=outcome)
+        await _judge_deadline(conn, deal, task_id, unknown=isinstance(answer, UnknownTask))
+    async with services.database.connection() as conn:
+        found = await tasks.get(conn, task_id)
+        awaited = deal.account.id in await jobs.held_accounts(conn)
+    return Done() if found is None else _next(services, deal, found, awaited=awaited)
+
+
+async def _judge_deadline(conn: Connection, deal: Deal, task_id: TaskId, *, unknown: bool) -> None:
+    """After a last answer, end what is past its due time."""
+    locked = await tasks.lock(conn, task_id)
+    if locked is None or locked.task.due_at is None or locked.now < locked.task.due_at:
+        return
+    if locked.task.state is State.SUCCEEDED:
+        if unknown:
+            await expire_pending(conn, deal, locked, "link_gone")
+    else:
+        await expire(conn, deal, locked, Seen.NEVER_SETTLED, "never_finished")
+
+
+def _next(services: Services, deal: Deal, found: Locked, *, awaited: bool) -> Outcome:
+    task = found.task
+    if task.due_at is None:
+        return Done()
+    if task.state is State.SUCCEEDED and not task.query_wanted:
+        # Past the window the archive job's own verdict ends it; until then it is asked again now and then.
+        return Later(max(task.due_at - found.now, schedule.BUSY_PAUSE))
+    pause = schedule.next_poll(
+        task.polls,
+        usual=deal.profile.usual,
+        remaining=task.due_at - found.now,
+        jitter=services.random(),
+        slots_awaited=awaited,
+    )
+    return Later(pause)
+
+
+async def _pause(services: Services, deal: Deal, answer: AccountRefused) -> None:
+    """Stop submits when the provider no longer takes our credentials; queries and archiving go on."""
+    if not answer.authentication:
+        return
+    async with services.database.transaction() as conn:
+        await accounts.lock(conn, deal.account.id)
+        if await accounts.pause(conn, deal.account.id, "authentication", f"{answer.code}: {answer.message}"):
+            log.error("account.paused", account=deal.account.id, reason="authentication", detail=answer.code)
+            telemetry.ACCOUNTS_PAUSED.labels(account=deal.account.id, reason="authentication").inc()

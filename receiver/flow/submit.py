@@ -1,0 +1,312 @@
+"""Take a job, and send it to its provider without ever paying twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, assert_never
+
+import structlog
+
+from receiver import telemetry
+from receiver.core import lifecycle
+from receiver.core.errors import MoveRefused, ProviderUnreachable
+from receiver.core.lifecycle import Seen
+from receiver.core.model import CreateId, Report, State, Task, Trust
+from receiver.dialects import answers, auth, wire
+from receiver.dialects.answers import AccountRefused, AlreadyExists, Busy, Created, Refused, UnknownTask, Unsure
+from receiver.flow import advance, change, reconcile
+from receiver.flow.outcome import Done, Held, Later, Outcome, Retry
+from receiver.flow.services import Deal, Services
+from receiver.store import accounts, jobs, tasks
+from receiver.store.db import Connection
+from receiver.store.events import Event
+from receiver.store.jobs import Job
+from receiver.store.tasks import Locked
+from receiver.transfer.provider import WireAnswer
+
+log = structlog.get_logger(__name__)
+
+#: A create that is older than this many of its own time-outs can no longer arrive.
+_SETTLED_AFTER: Final = 2
+#: Between two questions about a create that may not be sent again.
+_UNSURE_PAUSE: Final = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Send:
+    """A create that is committed as `submitting` and about to be sent."""
+
+    task: Task
+    #: An earlier create of this task was never settled, so a refusal does not prove that nothing was made.
+    was_unsure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """An earlier create may have arrived: the provider is asked before anything is sent."""
+
+    task: Task
+    #: Until then the earlier create may still arrive, so nothing is sent.
+    may_send_after: datetime
+    now: datetime
+
+
+async def send(services: Services, job: Job) -> Outcome:
+    """
+    Handle a `submit` job: send the create, or find out what became of an earlier one.
+
+    `submitting` is committed before a connection is opened. A create whose fate
+    is unknown is asked after by our id; the same id is sent again only after
+    the earlier one can no longer arrive, and only where the provider enforces
+    ids (providers.md 2.8).
+
+    Raises:
+        StoreUnavailable: What the provider answered may be unrecorded; the next
+            try finds the task `submitting` and asks.
+    """
+    step = await _begin(services, job)
+    if isinstance(step, _Probe):
+        outcome = await _probe(services, job, step)
+        if outcome is not None:
+            return outcome
+        step = await _begin(services, job, probed=True)
+    if isinstance(step, _Send):
+        return await _create(services, job, step)
+    return Later(_UNSURE_PAUSE) if isinstance(step, _Probe) else step
+
+
+async def _begin(services: Services, job: Job, *, probed: bool = False) -> _Send | _Probe | Outcome:
+    """Take a slot and commit `submitting`, or say why nothing is sent now."""
+    async with services.database.transaction() as conn:
+        locked = await tasks.lock(conn, advance.task_of(job))
+        if locked is None or locked.task.state not in change.BEFORE_SENT:
+            return Done()
+        deal = services.deals[locked.task.account]
+        if await _is_overdue(conn, deal, locked, probed=probed):
+            return Done()
+        if locked.task.unsure and (not probed or deal.profile.create_id is CreateId.NONE):
+            return _question(deal, locked)
+        if await _has_no_room(conn, deal, locked):
+            await jobs.hold(conn, job)
+            return Held()
+        return _Send(await _take_slot(conn, deal, locked), locked.task.unsure)
+
+
+def _question(deal: Deal, locked: Locked) -> _Probe | Later:
+    task, now = locked.task, locked.now
+    if pause := change.spacing(locked, task):
+        return Later(pause)
+    return _Probe(task, (task.last_sent_at or now) + deal.profile.create_timeout * _SETTLED_AFTER, now)
+
+
+async def _has_no_room(conn: Connection, deal: Deal, locked: Locked) -> bool:
+    """Lock the account and return whether it is paused, or full for a task that holds no slot yet."""
+    standing = await accounts.lock(conn, deal.account.id)
+    if standing.paused_at is not None:
+        return True
+    if locked.task.state is State.SUBMITTING:
+        return False
+    return await tasks.in_flight(conn, deal.account.id) >= deal.account.concurrency
+
+
+async def _take_slot(conn: Connection, deal: Deal, locked: Locked) -> Task:
+    task, now = locked.task, locked.now
+    decision = lifecycle.follow(task, Seen.SENDING)
+    first = task.first_sent_at or now
+    after = replace(
+        task,
+        state=decision.state,
+        sends=task.sends + 1,
+        unsure=True,
+        first_sent_at=first,
+        last_sent_at=now,
+        settle_by=task.settle_by or first + deal.profile.longest,
+        query_wanted=False,
+    )
+    return await change.commit(conn, deal, locked, after, [Event(task.id, "task.sending", {"send": after.sends})])
+
+
+async def _is_overdue(conn: Connection, deal: Deal, locked: Locked, *, probed: bool) -> bool:
+    """Expire a task that was not sent in time, or whose create was never settled; True when it did."""
+    task, now = locked.task, locked.now
+    if task.due_at is None or now < task.due_at:
+        return False
+    if task.state is State.ACCEPTED:
+        reason, seen = "never_submitted", Seen.NEVER_SENT
+    elif not task.unsure:
+        reason, seen = "never_submitted", Seen.NEVER_SETTLED
+    elif probed:
+        reason, seen = "create_unknown", Seen.NEVER_SETTLED
+    else:
+        return False
+    await reconcile.expire(conn, deal, locked, seen, reason)
+    return True
+
+
+async def _probe(services: Services, job: Job, step: _Probe) -> Outcome | None:
+    """Ask whether an earlier create arrived; None when it did not and may be sent again."""
+    deal = services.deals[step.task.account]
+    answer = await reconcile.ask_provider(services, deal, step.task)
+    if isinstance(answer, Report):
+        await _hear(services, job, answer)
+        return Done()
+    if isinstance(answer, AccountRefused):
+        return await _pause(services, job, deal, answer, unsure=True)
+    if not isinstance(answer, UnknownTask):
+        await reconcile.unanswered(services, deal, step.task.id)
+        return Retry("provider_unreachable")
+    await _note_unknown(services, job, deal)
+    if step.task.due_at is not None and step.now >= step.task.due_at:
+        return None
+    if deal.profile.create_id is CreateId.NONE:
+        return Later(_UNSURE_PAUSE)
+    wait = step.may_send_after - step.now
+    return Later(wait) if wait > timedelta() else None
+
+
+async def _note_unknown(services: Services, job: Job, deal: Deal) -> None:
+    """Count the question; where ids are not enforced only a person, a callback or time can settle the create."""
+    async with services.database.transaction() as conn:
+        locked = await tasks.lock(conn, advance.task_of(job))
+        if locked is None or locked.task.state not in change.BEFORE_SENT:
+            return
+        task = locked.task
+        story = []
+        if deal.profile.create_id is CreateId.NONE and task.attention is None:
+            story.append(Event(task.id, "task.create_unknown"))
+            task = replace(task, attention="create_unknown")
+        after = replace(task, polls=task.polls + 1, last_polled_at=locked.now, query_wanted=False)
+        await change.commit(conn, deal, locked, after, story)
+
+
+async def _create(services: Services, job: Job, step: _Send) -> Outcome:
+    """Send one create, at most once, and record what the answer says."""
+    task = step.task
+    deal = services.deals[task.account]
+    request = wire.create_request(
+        deal.profile,
+        task.kind,
+        task.input,
+        external_task_id=str(task.id),
+        callback_url=services.callback_url(task.account, task.id),
+    )
+    try:
+        answer = await services.provider.send(
+            deal.account,
+            request,
+            authorization=auth.bearer(deal.account.credentials, now=services.clock()),
+            timeout=deal.profile.create_timeout,
+        )
+    except ProviderUnreachable as exc:
+        telemetry.CREATES.labels(account=task.account, outcome="unreachable").inc()
+        if not exc.sent:
+            await _not_made(services, job, step)
+        return Retry(exc.code)
+    return await _answered(services, job, step, answer)
+
+
+async def _answered(services: Services, job: Job, step: _Send, raw: WireAnswer) -> Outcome:
+    deal = services.deals[step.task.account]
+    answer = answers.read_create(deal.profile, status=raw.status, content_type=raw.content_type, body=raw.body)
+    telemetry.CREATES.labels(account=step.task.account, outcome=type(answer).__name__.lower()).inc()
+    log.info("create.answered", task_id=step.task.id, account=step.task.account, outcome=type(answer).__name__.lower())
+    match answer:
+        case Created() | AlreadyExists():
+            await _made(services, job, answer)
+            return Done()
+        case Refused():
+            return await _refused(services, job, step, answer)
+        case AccountRefused():
+            return await _pause(services, job, deal, answer, unsure=step.was_unsure)
+        case Busy():
+            await _not_made(services, job, step)
+            return Retry("provider_busy", raw.retry_after)
+        case Unsure():
+            return Retry("provider_unreachable")
+        case _:  # pragma: no cover
+            assert_never(answer)
+
+
+async def _made(services: Services, job: Job, answer: Created | AlreadyExists) -> None:
+    """Record that the provider has the task; a callback may have told us more already."""
+    async with services.database.transaction() as conn:
+        locked = await tasks.lock(conn, advance.task_of(job))
+        if locked is None:
+            return
+        task = locked.task
+        made = answer.provider_task_id if isinstance(answer, Created) else None
+        after = replace(task, unsure=False, provider_task_id=task.provider_task_id or made)
+        story = []
+        if made is not None and after.provider_task_id != made:
+            story.append(Event(task.id, "task.created_twice", {"other_provider_task_id": made}))
+            after = replace(after, attention="created_twice")
+        try:
+            decision = lifecycle.follow(task, Seen.CREATED)
+        except MoveRefused as exc:
+            story.append(Event(task.id, "task.move_refused", {"why": str(exc)}))
+        else:
+            after = replace(after, state=decision.state)
+            if decision.event is not None:
+                story.append(Event(task.id, decision.event, {"provider_task_id": made or "", "send": task.sends}))
+        await change.commit(conn, services.deals[task.account], locked, after, story)
+
+
+async def _refused(services: Services, job: Job, step: _Send, answer: Refused) -> Outcome:
+    """Reject the task - after a question, when an earlier create may have made it."""
+    deal = services.deals[step.task.account]
+    if step.task.sends > 1 and deal.profile.query:
+        found = await reconcile.ask_provider(services, deal, step.task)
+        if isinstance(found, Report):
+            await _hear(services, job, found)
+            return Done()
+        if not isinstance(found, UnknownTask):
+            return Retry("provider_unreachable")
+    async with services.database.transaction() as conn:
+        locked = await tasks.lock(conn, advance.task_of(job))
+        if locked is None:
+            return Done()
+        decision = lifecycle.follow(locked.task, Seen.REFUSED)
+        if decision.event is None:
+            return Done()
+        detail = f"{answer.code}: {answer.message}" if answer.message else answer.code
+        after = replace(locked.task, state=decision.state, reason="provider_refused", detail=detail, unsure=False)
+        await change.commit(conn, deal, locked, after, [Event(after.id, decision.event, {"detail": detail})])
+    return Done()
+
+
+async def _not_made(services: Services, job: Job, step: _Send) -> None:
+    """Record that this create made nothing, so that the next one needs no question."""
+    if step.was_unsure:
+        return
+    async with services.database.transaction() as conn:
+        locked = await tasks.lock(conn, advance.task_of(job))
+        if locked is not None and locked.task.sends == step.task.sends:
+            await change.commit(conn, services.deals[step.task.account], locked, replace(locked.task, unsure=False))
+
+
+async def _pause(services: Services, job: Job, deal: Deal, answer: AccountRefused, *, unsure: bool) -> Outcome:
+    """Stop the account's submits; this one waits with the others."""
+    reason = "authentication" if answer.authentication else "account_refused"
+    detail = f"{answer.code}: {answer.message}"
+    async with services.database.transaction() as conn:
+        locked = await tasks.lock(conn, advance.task_of(job))
+        if locked is None or locked.task.state not in change.BEFORE_SENT:
+            return Done()
+        told = [Event(locked.task.id, "task.held", {"reason": reason, "detail": detail})]
+        await change.commit(conn, deal, locked, replace(locked.task, unsure=unsure), told)
+        await accounts.lock(conn, deal.account.id)
+        if await accounts.pause(conn, deal.account.id, reason, detail):
+            log.error("account.paused", account=deal.account.id, reason=reason, detail=detail)
+            telemetry.ACCOUNTS_PAUSED.labels(account=deal.account.id, reason=reason).inc()
+        await jobs.hold(conn, job)
+    return Held()
+
+
+async def _hear(services: Services, job: Job, report: Report) -> None:
+    async with services.database.transaction() as conn:
+        locked = await tasks.lock(conn, advance.task_of(job))
+        if locked is not None:
+            deal = services.deals[locked.task.account]
+            after = replace(locked.task, polls=locked.task.polls + 1, last_polled_at=locked.now, query_wanted=False)
+            await advance.hear(conn, deal, Locked(after, locked.now), report, Trust.CONFIRMED)

@@ -1,0 +1,216 @@
+"""
+The worker: claims jobs by kind, runs their flow, settles them in batches.
+
+It may be killed between any two steps: leases lapse, and another worker's next
+claim takes over. Nothing is decided by what lies in memory here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, assert_never
+from uuid import UUID, uuid4
+
+import structlog
+
+from receiver import telemetry
+from receiver.core import schedule
+from receiver.core.errors import ProviderFault, StoreUnavailable, Unavailable
+from receiver.core.model import JobKind
+from receiver.flow import advance, archive, reconcile, submit, sweep
+from receiver.flow.outcome import Done, Held, Later, Outcome, Retry
+from receiver.flow.services import Services
+from receiver.jobs.settling import Settler
+from receiver.jobs.waking import Waker
+from receiver.store import jobs
+from receiver.store.jobs import Job, Settled
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[Services, Job], Awaitable[Outcome]]
+
+HANDLERS: Final[Mapping[JobKind, Handler]] = {
+    JobKind.SUBMIT: submit.send,
+    JobKind.QUERY: reconcile.query,
+    JobKind.ADVANCE: advance.advance,
+    JobKind.ARCHIVE: archive.archive,
+}
+#: Jobs of each kind that one worker runs at the same time.
+SLOTS: Final[Mapping[JobKind, int]] = {
+    JobKind.SUBMIT: 16,
+    JobKind.QUERY: 16,
+    JobKind.ADVANCE: 16,
+    JobKind.ARCHIVE: 8,
+}
+POLL: Final = timedelta(seconds=0.5)
+SELDOM: Final = timedelta(seconds=5)
+MEND: Final = timedelta(minutes=1)
+RENEW: Final = timedelta(seconds=10)
+#: The same unexpected exception this often in a row, or this many leases lost in a row, and a person must look.
+PATIENCE: Final = 5
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker process; `run` ends when `stop` is set and the jobs at hand are given back."""
+
+    services: Services
+    handlers: Mapping[JobKind, Handler] = field(default_factory=lambda: HANDLERS)
+    slots: Mapping[JobKind, int] = field(default_factory=lambda: SLOTS)
+    #: How long jobs at hand may go on after `stop`.
+    grace: timedelta = timedelta(seconds=5)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    id: UUID = field(default_factory=uuid4)
+    _running: dict[asyncio.Task[None], Job] = field(default_factory=dict)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Claim and run jobs until stopped; a database that is away is waited for."""
+        async with self.services.database.connection() as conn:
+            await jobs.enlist(conn, self.id)
+        settler = Settler(self.services.database, self.id)
+        log.info("worker.started", worker=str(self.id))
+        async with asyncio.TaskGroup() as group:
+            helpers = [
+                group.create_task(settler.run()),
+                group.create_task(Waker(self.services.database.url, self._wake).run()),
+                group.create_task(self._every(POLL, self._often)),
+                group.create_task(self._every(SELDOM, lambda: sweep.seldom(self.services))),
+                group.create_task(self._every(MEND, lambda: sweep.mend(self.services))),
+                group.create_task(self._every(RENEW, self._renew)),
+            ]
+            await self._claim_until_stopped(group, settler)
+            await self._wind_down(settler)
+            for helper in helpers:
+                helper.cancel()
+        with suppress(StoreUnavailable):
+            async with self.services.database.connection() as conn:
+                await jobs.retire(conn, self.id)
+        log.info("worker.stopped", worker=str(self.id))
+
+    async def _claim_until_stopped(self, group: asyncio.TaskGroup, settler: Settler) -> None:
+        stopped = asyncio.create_task(self.stop.wait())
+        try:
+            while not self.stop.is_set():
+                self._wake.clear()
+                claimed = await self._claim_all(group, settler)
+                if claimed:
+                    continue
+                woken = asyncio.create_task(self._wake.wait())
+                await asyncio.wait({woken, stopped}, timeout=POLL.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
+                woken.cancel()
+        finally:
+            stopped.cancel()
+
+    async def _claim_all(self, group: asyncio.TaskGroup, settler: Settler) -> int:
+        """Fill the free slots of every kind; return how many jobs were claimed."""
+        claimed = 0
+        taken = [job.kind for job in self._running.values()]
+        try:
+            async with self.services.database.connection() as conn:
+                for kind, slots in self.slots.items():
+                    if (free := slots - taken.count(kind)) > 0:
+                        for job in await jobs.claim(conn, kind, free):
+                            self._start(group, settler, job)
+                            claimed += 1
+        except StoreUnavailable as exc:
+            log.warning("worker.database_away", error=exc.code)
+            await asyncio.sleep(POLL.total_seconds())
+        return claimed
+
+    def _start(self, group: asyncio.TaskGroup, settler: Settler, job: Job) -> None:
+        task = group.create_task(self._handle(settler, job))
+        self._running[task] = job
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        del self._running[task]
+        self._wake.set()
+
+    async def _handle(self, settler: Settler, job: Job) -> None:
+        settled = await self._outcome(job)
+        if settled is not None:
+            await settler.settle(settled)
+
+    async def _outcome(self, job: Job) -> Settled | None:
+        """Run the job's flow and translate how it ended; None when there is nothing left to settle."""
+        if job.lost >= PATIENCE:
+            return self._dead(job, "lease_lost")
+        with structlog.contextvars.bound_contextvars(job_id=job.id, job_kind=job.kind):
+            try:
+                outcome = await self.handlers[job.kind](self.services, job)
+            except (Unavailable, ProviderFault) as exc:
+                outcome = Retry(exc.code)
+            except Exception as exc:
+                log.exception("job.crashed", subject=job.subject, attempt=job.attempt)
+                return self._crashed(job, type(exc).__name__)
+            return self._settled(job, outcome)
+
+    def _settled(self, job: Job, outcome: Outcome) -> Settled | None:
+        telemetry.JOBS.labels(kind=job.kind, outcome=type(outcome).__name__.lower()).inc()
+        match outcome:
+            case Done():
+                return Settled(job=job)
+            case Later(delay):
+                return Settled(job=job, delay=max(delay, timedelta()))
+            case Retry(error, delay):
+                pause = delay or self._pause(job)
+                log.info("job.retried", subject=job.subject, attempt=job.attempt, error=error)
+                return Settled(job=job, delay=pause, error=error)
+            case Held():
+                return None
+            case _:  # pragma: no cover
+                assert_never(outcome)
+
+    def _pause(self, job: Job) -> timedelta:
+        remaining = job.deliver_by - self.services.clock()
+        if job.kind is JobKind.ADVANCE:
+            remaining = schedule.LONGEST_PAUSE
+        return schedule.retry_after(job.attempt, remaining=remaining, jitter=self.services.random())
+
+    def _crashed(self, job: Job, error: str) -> Settled:
+        same = job.same_error + 1 if error == job.last_error else 1
+        telemetry.JOBS.labels(kind=job.kind, outcome="crashed").inc()
+        if same >= PATIENCE:
+            return self._dead(job, error)
+        return Settled(job=job, delay=self._pause(job), error=error, same_error=same)
+
+    def _dead(self, job: Job, error: str) -> Settled:
+        log.error("job.dead", job_id=job.id, kind=job.kind, subject=job.subject, error=error)
+        telemetry.JOBS.labels(kind=job.kind, outcome="dead").inc()
+        return Settled(job=job, error=error, same_error=job.same_error + 1, dead=True)
+
+    async def _often(self) -> None:
+        if await sweep.often(self.services):
+            self._wake.set()
+
+    async def _renew(self) -> None:
+        if held := list(self._running.values()):
+            async with self.services.database.connection() as conn:
+                await jobs.renew(conn, self.id, held)
+
+    async def _every(self, pause: timedelta, act: Callable[[], Awaitable[object]]) -> None:
+        """Repeat *act*, also after the database was away."""
+        while True:
+            await asyncio.sleep(pause.total_seconds())
+            try:
+                await act()
+            except Unavailable as exc:
+                log.warning("sweep.skipped", error=exc.code)
+
+    async def _wind_down(self, settler: Settler) -> None:
+        """Let the jobs at hand end, cut those that do not, and give all leases back."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=self.grace.total_seconds())
+        left = dict(self._running)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+        for job in left.values():
+            await settler.settle(Settled(job=job, delay=timedelta()))
+        await settler.drain()

@@ -1,0 +1,48 @@
+"""The routes."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from receiver.core.errors import ReceiverError
+from receiver.flow.callback import Intake
+from receiver.flow.services import Services
+from receiver.web import assets, callbacks, ops, problems, tasks
+
+
+def build_app(services: Services, intake: Intake) -> Starlette:
+    """Build the web application; the caller runs *intake* for as long as it serves."""
+    app = Starlette(
+        routes=[
+            Route("/callbacks/{account}/{task}/{token}", callbacks.receive, methods=["POST"]),
+            Route("/v1/tasks", tasks.create, methods=["POST"]),
+            Route("/v1/tasks", tasks.listing, methods=["GET"]),
+            Route("/v1/tasks/{id}", tasks.show, methods=["GET"]),
+            Route("/v1/assets/{id}", assets.show, methods=["GET"]),
+            Route("/v1/assets/{id}/content", assets.content, methods=["GET"]),
+            Route("/v1/ledger", tasks.ledger, methods=["GET"]),
+            Route("/healthz", ops.healthz),
+            Route("/readyz", ops.readyz),
+            Route("/metrics", ops.metrics),
+        ],
+        exception_handlers={
+            ReceiverError: problems.render_error,
+            HTTPException: problems.render_http,
+            Exception: problems.render_crash,
+        },
+    )
+    app.state.services = services
+    app.state.intake = intake
+    return app
+
+
+def build_ops_app(services: Services) -> Starlette:
+    """Build what a worker serves on its own port: alive, ready, metrics."""
+    app = Starlette(
+        routes=[Route("/healthz", ops.healthz), Route("/readyz", ops.readyz), Route("/metrics", ops.metrics)],
+        exception_handlers={ReceiverError: problems.render_error, HTTPException: problems.render_http},
+    )
+    app.state.services = services
+    return app

@@ -1,0 +1,123 @@
+"""Errors over HTTP: RFC 9457 problem details, one table of status codes, one line in the log for each."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from receiver import telemetry
+from receiver.core.errors import (
+    BodyTooLarge,
+    BucketUnavailable,
+    IdempotencyMismatch,
+    InvalidInput,
+    MalformedBody,
+    NotFound,
+    RangeUnsatisfiable,
+    ReceiverError,
+    SignatureRejected,
+    StoreUnavailable,
+    TokenUnknown,
+    Unauthorized,
+)
+
+log = structlog.get_logger(__name__)
+
+#: The one place where an error gets its status.
+STATUS: Final[Mapping[type[ReceiverError], int]] = {
+    InvalidInput: 422,
+    IdempotencyMismatch: 422,
+    MalformedBody: 400,
+    Unauthorized: 401,
+    SignatureRejected: 401,
+    NotFound: 404,
+    TokenUnknown: 404,
+    BodyTooLarge: 413,
+    RangeUnsatisfiable: 416,
+    StoreUnavailable: 503,
+    BucketUnavailable: 503,
+}
+TITLES: Final[Mapping[int, str]] = {
+    400: "The request cannot be read",
+    401: "Not authorised",
+    404: "Not found",
+    405: "Method not allowed",
+    413: "The body is too large",
+    416: "No such range",
+    422: "The request is not valid",
+    500: "Something broke here",
+    503: "Not now",
+}
+#: Seconds.
+RETRY_AFTER: Final = 2
+_UNAUTHORIZED: Final = 401
+_SERVER_ERROR: Final = 500
+_UNAVAILABLE: Final = 503
+
+
+def status_of(error: ReceiverError) -> int:
+    """Return the status of *error*: its own, or that of the nearest class above it."""
+    return next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), _SERVER_ERROR)
+
+
+async def render_error(request: Request, error: Exception) -> Response:
+    """Answer an error that the product raised on purpose."""
+    if not isinstance(error, ReceiverError):
+        return await render_crash(request, error)
+    status = status_of(error)
+    detail = str(error) if status < _SERVER_ERROR or status == _UNAVAILABLE else "see the service's log"
+    fields = [{"field": e.field, "message": e.message} for e in error.errors] if isinstance(error, InvalidInput) else []
+    return _problem(request, status, error.code, detail, fields)
+
+
+async def render_http(request: Request, error: Exception) -> Response:
+    """Answer what the router refuses: an unknown path or method."""
+    status = error.status_code if isinstance(error, HTTPException) else _SERVER_ERROR
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "refused")
+    response = _problem(request, status, code, f"{request.method} is not served at this path")
+    if isinstance(error, HTTPException):
+        response.headers.update(error.headers or {})
+    return response
+
+
+async def render_crash(request: Request, error: Exception) -> Response:
+    """Answer a fault of ours without showing it; the log has it."""
+    log.error("request.crashed", exc_info=error)
+    return _problem(request, _SERVER_ERROR, "internal_error", "see the service's log")
+
+
+def _problem(
+    request: Request, status: int, code: str, detail: str, fields: list[dict[str, str]] | None = None
+) -> JSONResponse:
+    request_id = secrets.token_hex(8)
+    route = getattr(request.scope.get("route"), "path", "unknown")
+    log.warning(
+        "request.refused",
+        request_id=request_id,
+        method=request.method,
+        route=route,
+        status=status,
+        error=code,
+        fields=[f["field"] for f in fields or []],
+    )
+    telemetry.REQUESTS_REFUSED.labels(route=route, error=code).inc()
+    body: dict[str, object] = {
+        "type": f"urn:receiver:error:{code}",
+        "title": TITLES.get(status, "Refused"),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "request_id": request_id,
+    }
+    if fields:
+        body["errors"] = fields
+    headers = {"Retry-After": str(RETRY_AFTER)} if status == _UNAVAILABLE else {}
+    if status == _UNAUTHORIZED and route.startswith("/v1"):
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
