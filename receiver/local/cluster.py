@@ -77,7 +77,7 @@ def make(
         StoreUnavailable: A program failed or was cancelled; the log says more.
     """
     for left in data.parent.glob("initdb-*"):
-        shutil.rmtree(left)
+        _discard(left)
     fresh = Path(tempfile.mkdtemp(prefix="initdb-", dir=data.parent))
     try:
         account.give(fresh, users.maker)
@@ -91,9 +91,17 @@ def make(
         account.give(fresh, users.server if users.maker else None)
         fresh.rename(data)
     except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
+        _discard(fresh)
         raise
     _sync(data.parent)
+
+
+def _discard(unfinished: Path) -> None:
+    """Delete a data directory that was not completed; a killed initdb leaves a process that works on it a while."""
+    deadline = time.monotonic() + LEAVING.total_seconds()
+    while server_on(unfinished) is not None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    shutil.rmtree(unfinished)
 
 
 def _run(

@@ -34,6 +34,8 @@ PORTS: Final = range(20_000, 32_000)
 READY: Final = timedelta(seconds=20)
 #: Of a clean stop; uploads that take longer are cut, and leave nothing visible.
 STOP: Final = timedelta(seconds=3)
+#: A killed server has let go of its port by then.
+LEAVING: Final = timedelta(seconds=1)
 #: What rclone calls an upload that is not complete.
 UNFINISHED: Final = ".rclone_temp_"
 
@@ -151,7 +153,7 @@ class EmbeddedStore:
         """
         file = self._home / "port"
         known = int(file.read_text()) if file.exists() else None
-        if known is not None and is_free(known):
+        if known is not None and _becomes_free(known):
             return known
         if self._address is not None:
             raise BucketUnavailable(f"port {known}, which the store had, is taken by another program")
@@ -218,6 +220,16 @@ def is_free(port: int) -> bool:
             probe.bind((HOST, port))
         except OSError:
             return False
+    return True
+
+
+def _becomes_free(port: int) -> bool:
+    """Wait a moment for a killed server of ours, whose sockets may outlive its process id a little."""
+    deadline = time.monotonic() + LEAVING.total_seconds()
+    while not is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
     return True
 
 

@@ -219,6 +219,7 @@ class Supervisor:
         for service in running:
             _send(service, signal.SIGTERM)
         already = self._requests
+        log.info("children.stopping")
         limit = began + CHILDREN_STOP.total_seconds()
         while any(s.alive() for s in running) and time.monotonic() < limit and self._requests == already:
             time.sleep(PAUSE.total_seconds())
