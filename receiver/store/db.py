@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, LiteralString
 
 import psycopg
@@ -18,6 +18,12 @@ Connection = AsyncConnection[DictRow]
 
 #: How long a caller waits for a free connection before it hears that the database is unavailable.
 POOL_WAIT: Final = timedelta(seconds=2)
+
+
+CLOCK: Final = """
+-- store.db.clock: the time that decides
+SELECT clock_timestamp() AS now
+"""
 
 
 @asynccontextmanager
@@ -115,3 +121,12 @@ async def one(conn: Connection, sql: LiteralString, params: Mapping[str, object]
 async def every(conn: Connection, sql: LiteralString, params: Mapping[str, object] | None = None) -> list[DictRow]:
     """Run *sql* and return all rows."""
     return await (await conn.execute(sql, params)).fetchall()
+
+
+async def clock(conn: Connection) -> datetime:
+    """Return the database's time at this moment (UTC)."""
+    row = await one(conn, CLOCK)
+    if row is None:  # pragma: no cover
+        raise StoreUnavailable("the database has no time")
+    at: datetime = row["now"]
+    return at

@@ -28,6 +28,11 @@ ON CONFLICT (name) DO UPDATE SET value = fact.value
 RETURNING value
 """
 
+RECORD: Final = """
+-- store.keys.record: change a fact
+UPDATE fact SET value = %(value)s WHERE name = %(name)s AND value <> %(value)s
+"""
+
 
 async def add(conn: Connection, key_id: str, owner: str, digest: bytes) -> None:
     """Keep the SHA-256 *digest* of a new key."""
@@ -50,3 +55,8 @@ async def agree(conn: Connection, name: str, value: str) -> str:
     """Write the fact if it is new and return what stands."""
     row = await one(conn, AGREE, {"name": name, "value": value})
     return value if row is None else str(row["value"])
+
+
+async def record(conn: Connection, name: str, value: str) -> None:
+    """Change a fact that stands."""
+    await conn.execute(RECORD, {"name": name, "value": value})

@@ -1,0 +1,56 @@
+"""API keys; only their hash is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import sys
+from typing import Annotated
+
+import typer
+
+from receiver.cli import run
+from receiver.core.errors import Misconfigured
+from receiver.store import db, keys
+
+app = typer.Typer(help="API keys, made in the database itself.", no_args_is_help=True)
+
+#: Of the key that the first start prints.
+FIRST_OWNER = "main"
+
+
+@app.command()
+def create(owner: Annotated[str, typer.Option(help="Whose tasks the key sees")] = FIRST_OWNER) -> None:
+    """Make a key and print it once."""
+    settings = run.read_settings()
+    if settings.database_url is None:
+        raise Misconfigured("RECEIVER_DATABASE_URL is not set; the embedded one is in the log line `postgres.started`")
+    if not owner.strip() or "\0" in owner:
+        raise typer.BadParameter("must not be empty", param_hint="--owner")
+    sys.stdout.write(asyncio.run(make(settings.database_url.get_secret_value(), owner.strip())) + "\n")
+
+
+async def make(database_url: str, owner: str) -> str:
+    """Make a key for *owner* and return it; nobody can read it again."""
+    conn = await db.connect(database_url)
+    try:
+        return await _add(conn, owner)
+    finally:
+        await conn.close()
+
+
+async def first(database_url: str) -> str | None:
+    """Make the first key of a new deployment; None when there is one."""
+    conn = await db.connect(database_url)
+    try:
+        return None if await keys.exist(conn) else await _add(conn, FIRST_OWNER)
+    finally:
+        await conn.close()
+
+
+async def _add(conn: db.Connection, owner: str) -> str:
+    key = f"rk_{secrets.token_urlsafe(32)}"
+    async with db.translated():
+        await keys.add(conn, secrets.token_hex(4), owner, hashlib.sha256(key.encode()).digest())
+    return key

@@ -1,0 +1,34 @@
+"""The command `receiver`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from receiver.cli import demo, keys, run, tasks
+from receiver.core.errors import ReceiverError
+
+app = typer.Typer(
+    help="Submits AI audio jobs, takes the providers' callbacks, and archives the audio before its links die.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(run.serve)
+app.command()(run.web)
+app.command()(run.worker)
+app.command()(run.migrate)
+app.command()(run.sandbox)
+app.command()(demo.demo)
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(keys.app, name="keys")
+
+
+def main() -> None:
+    """Run the command line: exit status 0 done, 1 something failed, 2 usage."""
+    try:
+        app()
+    except ReceiverError as exc:
+        sys.stderr.write(f"receiver: {exc.code}: {exc}\n")
+        sys.exit(1)

@@ -1,0 +1,174 @@
+"""Run the service, whole or in parts."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from pydantic import ValidationError
+
+from receiver import telemetry, wiring
+from receiver.cli import keys
+from receiver.core.errors import Misconfigured
+from receiver.jobs.worker import Worker
+from receiver.local.postgres import EmbeddedPostgres
+from receiver.local.private import read_or_make
+from receiver.local.store import EmbeddedStore
+from receiver.local.supervisor import ChildSpec, Service, Supervisor
+from receiver.settings import Settings
+from receiver.store import migrate as migrations
+from receiver.web.app import build_ops_app
+from receiver.web.server import serve as serve_app
+from receiver.web.server import serve_web, stop_on_signal
+
+
+def serve() -> None:
+    """Run everything as children of one process: embedded parts where none are set, web and worker."""
+    settings = read_settings()
+    services, env = embed(settings)
+    try:
+        url = env["RECEIVER_DATABASE_URL"]
+        for name in migrations.migrate(url):
+            sys.stderr.write(f"applied {name}\n")
+        if (key := asyncio.run(keys.first(url))) is not None:
+            sys.stdout.write(f"API key (shown once): {key}\n")
+            sys.stdout.flush()
+        status = Supervisor(services, children(env)).run()
+    finally:
+        for service in reversed(services):
+            service.stop()
+    raise typer.Exit(status)
+
+
+def web() -> None:
+    """Serve the API and the callbacks; needs a database and a bucket."""
+    settings = read_settings()
+
+    async def run() -> None:
+        async with wiring.open_services(settings) as services:
+            await serve_web(services, host=settings.host, port=settings.port)
+
+    uvloop.run(run())
+
+
+def worker() -> None:
+    """Submit, ask, archive; needs a database and a bucket. Any number may run."""
+    settings = read_settings()
+
+    async def run() -> None:
+        async with wiring.open_services(settings) as services:
+            stop = stop_on_signal()
+            work = Worker(services, stop=stop)
+            ops = serve_app(
+                build_ops_app(services), host="127.0.0.1", port=settings.worker_port, name="worker", stop=stop
+            )
+            async with asyncio.TaskGroup() as group:
+                group.create_task(work.run())
+                group.create_task(ops)
+
+    uvloop.run(run())
+
+
+def migrate() -> None:
+    """Bring the database to this version."""
+    settings = read_settings()
+    if settings.database_url is None:
+        raise Misconfigured("RECEIVER_DATABASE_URL is not set; `receiver serve` migrates its own database by itself")
+    applied = migrations.migrate(settings.database_url.get_secret_value())
+    sys.stdout.write("".join(f"applied {name}\n" for name in applied) or "nothing to do\n")
+
+
+def sandbox(
+    state_dir: Annotated[Path, typer.Option(help="Where it keeps its tasks, charges and audio")],
+    api_key: Annotated[str, typer.Option(help="The key that it takes", envvar="SANDBOX_API_KEY")],
+    host: str = "127.0.0.1",
+    port: int = 8090,
+    access_key: Annotated[str | None, typer.Option(help="AK of a key pair")] = None,
+    secret_key: Annotated[str | None, typer.Option(help="SK of a key pair", envvar="SANDBOX_SECRET_KEY")] = None,
+    webhook_secret: Annotated[
+        str | None, typer.Option(help="Signs the callbacks (whsec_…)", envvar="SANDBOX_WEBHOOK_SECRET")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(help="Tasks in flight; 0 is unlimited")] = 20,
+    run_seconds: Annotated[float, typer.Option(help="How long a task runs, about")] = 1.5,
+    link_seconds: Annotated[int, typer.Option(help="How long a link lives")] = 30 * 86400,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same")] = 0,
+) -> None:
+    """Simulate a provider: strict, with callbacks, real audio and a ledger of charges."""
+    from receiver.sandbox.config import SandboxConfig  # noqa: PLC0415
+    from receiver.sandbox.server import run  # noqa: PLC0415
+
+    config = SandboxConfig(
+        state_dir=state_dir,
+        api_key=api_key,
+        access_key=access_key,
+        secret_key=secret_key,
+        webhook_secret=webhook_secret,
+        concurrency=concurrency,
+        run_seconds=run_seconds,
+        link_seconds=link_seconds,
+        seed=seed,
+    )
+    run(config, host=host, port=port)
+
+
+def read_settings() -> Settings:
+    """
+    Read the environment and set up the log.
+
+    Raises:
+        Misconfigured: Names each variable that is wrong.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as exc:
+        wrong = "; ".join(f"{'.'.join(str(p) for p in error['loc'])}: {error['msg']}" for error in exc.errors())
+        raise Misconfigured(wrong) from None
+    telemetry.configure(form=settings.log_format, level=settings.log_level)
+    return settings
+
+
+def embed(settings: Settings) -> tuple[list[Service], dict[str, str]]:
+    """
+    Start the parts that no setting names; return them and what our children need to know.
+
+    Raises:
+        Misconfigured: A part cannot run here, or another receiver runs on the directory.
+    """
+    services: list[Service] = []
+    env: dict[str, str] = {}
+    try:
+        if settings.database_url is None:
+            postgres = EmbeddedPostgres(settings.data_dir / "postgres")
+            services.append(postgres)
+            env["RECEIVER_DATABASE_URL"] = postgres.start()
+        else:
+            env["RECEIVER_DATABASE_URL"] = settings.database_url.get_secret_value()
+        if settings.s3_endpoint is None:
+            store = EmbeddedStore(settings.data_dir / "store")
+            services.append(store)
+            address = store.start()
+            env |= {
+                "RECEIVER_S3_ENDPOINT": address.endpoint,
+                "RECEIVER_S3_ACCESS_KEY": address.access_key,
+                "RECEIVER_S3_SECRET_KEY": address.secret_key,
+                "RECEIVER_S3_BUCKET": address.bucket,
+            }
+        if settings.database_url is None and not settings.callback_secrets:
+            secret = read_or_make(settings.data_dir / "callback-secret", lambda: secrets.token_hex(32))
+            env["RECEIVER_CALLBACK_SECRETS"] = secret
+    except BaseException:
+        for service in reversed(services):
+            service.stop()
+        raise
+    return services, env
+
+
+def children(env: dict[str, str]) -> list[ChildSpec]:
+    """Return web and worker as programs of their own."""
+    program = [sys.executable, "-m", "receiver"]
+    return [ChildSpec(name, [*program, name], env) for name in ("web", "worker")]

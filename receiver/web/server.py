@@ -1,0 +1,79 @@
+"""Serve an application by uvicorn until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+
+from receiver.flow.callback import Intake
+from receiver.flow.services import Services
+from receiver.web.app import build_app
+
+log = structlog.get_logger(__name__)
+
+#: Requests under way may go on for this long.
+_GRACE: Final = timedelta(seconds=5)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us, so that a clean stop is exit status 0."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+async def serve_web(services: Services, *, host: str, port: int) -> None:
+    """Serve the API and the callbacks until SIGTERM or SIGINT."""
+    intake = Intake(services)
+    keeping = asyncio.create_task(intake.run())
+    try:
+        await serve(build_app(services, intake), host=host, port=port, name="web")
+    finally:
+        keeping.cancel()
+        await asyncio.wait({keeping})
+
+
+async def serve(app: Starlette, *, host: str, port: int, name: str, stop: asyncio.Event | None = None) -> None:
+    """Serve *app* until *stop* is set; without one, until SIGTERM or SIGINT."""
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=int(_GRACE.total_seconds()),
+        backlog=4096,
+    )
+    server = _Server(config)
+    if stop is None:
+        stop = stop_on_signal()
+    serving = asyncio.create_task(server.serve())
+    waiting = asyncio.create_task(stop.wait())
+    log.info("server.started", role=name, host=host, port=port)
+    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    waiting.cancel()
+    await serving
+    log.info("server.stopped", role=name)
+
+
+def stop_on_signal() -> asyncio.Event:
+    """Return an event that SIGTERM or SIGINT sets."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

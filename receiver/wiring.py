@@ -1,0 +1,196 @@
+"""The composition root: opens what the flows need, and proves at start that it works."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from receiver.core.errors import Misconfigured, StoreUnavailable
+from receiver.core.model import Account, AccountId, ApiKey, Credentials, KeyPair, Secret, SignatureMode
+from receiver.core.tokens import TokenKeys
+from receiver.dialects import signature, spec
+from receiver.dialects.profile import Profile
+from receiver.flow.services import Deal, Services
+from receiver.settings import AccountSettings, Settings
+from receiver.store import accounts, keys, migrate
+from receiver.store.db import Database, clock
+from receiver.transfer.bucket import Bucket
+from receiver.transfer.download import Downloader
+from receiver.transfer.provider import ProviderClient
+from receiver.transfer.s3 import BucketConfig
+
+log = structlog.get_logger(__name__)
+
+_CLOCK_CHECK: Final = timedelta(minutes=1)
+_ACCOUNT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+class Clock:
+    """This machine's time, corrected by its offset to the database's."""
+
+    def __init__(self) -> None:
+        self._offset = timedelta()
+
+    def __call__(self) -> datetime:
+        """Return the time, aware UTC."""
+        return datetime.now(UTC) + self._offset
+
+    async def measure(self, database: Database) -> None:
+        """Take the offset to the database's clock, halfway through the question."""
+        async with database.connection() as conn:
+            before = datetime.now(UTC)
+            theirs = await clock(conn)
+            after = datetime.now(UTC)
+        self._offset = theirs - (before + (after - before) / 2)
+
+    async def follow(self, database: Database) -> None:
+        """Measure again each minute until cancelled."""
+        while True:
+            await asyncio.sleep(_CLOCK_CHECK.total_seconds())
+            try:
+                await self.measure(database)
+            except StoreUnavailable as exc:
+                log.warning("clock.not_measured", error=exc.code)
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """
+    Open database, bucket and clients, and prove that they are what we need.
+
+    Raises:
+        Misconfigured: A setting is wrong, a migration is missing, or the bucket does not keep what it is given.
+        StoreUnavailable: The database does not answer.
+        BucketUnavailable: The bucket does not answer.
+    """
+    url, tokens, deals = _database_url(settings), _tokens(settings), read_deals(settings)
+    if missing := await asyncio.to_thread(migrate.pending, url):
+        raise Misconfigured(f"the database lacks {', '.join(missing)}; run `receiver migrate`")
+    database, now = Database(url, connections=settings.database_connections), Clock()
+    await database.open()
+    bucket = Bucket(bucket_config(settings), clock=now)
+    downloader = Downloader(settings.data_dir / "spool")
+    provider = ProviderClient()
+    following = None
+    try:
+        await now.measure(database)
+        await _agree(database, tokens, deals)
+        proof = await bucket.prove()
+        log.info("bucket.proven", verification=proof.verification, conditional=proof.conditional)
+        following = asyncio.create_task(now.follow(database))
+        yield Services(
+            database=database,
+            deals=deals,
+            tokens=tokens,
+            public_url=settings.public_url.rstrip("/") if settings.public_url else None,
+            bucket=bucket,
+            proof=proof,
+            downloader=downloader,
+            provider=provider,
+            clock=now,
+            random=random.SystemRandom().random,
+        )
+    finally:
+        if following is not None:
+            following.cancel()
+        await provider.aclose()
+        await downloader.aclose()
+        bucket.close()
+        await database.close()
+
+
+def read_deals(settings: Settings) -> Mapping[AccountId, Deal]:
+    """
+    Read the accounts and match each with its profile.
+
+    Raises:
+        Misconfigured: Names the account and what is wrong with it.
+    """
+    profiles = spec.catalog()
+    return {AccountId(name): _deal(name, each, profiles) for name, each in settings.contracts().items()}
+
+
+def bucket_config(settings: Settings) -> BucketConfig:
+    """Return where the objects lie."""
+    return BucketConfig(
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        bucket=settings.s3_bucket,
+        prefix=settings.s3_prefix,
+        access_key=settings.s3_access_key,
+        secret_key=Secret(settings.s3_secret_key.get_secret_value()),
+        addressing=settings.s3_addressing,
+        public=settings.s3_public,
+    )
+
+
+def _deal(name: str, account: AccountSettings, profiles: Mapping[str, Profile]) -> Deal:
+    if not _ACCOUNT_NAME.fullmatch(name):
+        raise Misconfigured(f"account {name!r}: a name has lower-case letters, digits, - and _, at most 63")
+    profile = profiles.get(account.dialect)
+    if profile is None:
+        raise Misconfigured(f"account {name}: unknown dialect {account.dialect!r}; known: {', '.join(profiles)}")
+    try:
+        secrets = tuple(signature.check_secret(secret.get_secret_value()) for secret in account.webhook_secrets)
+    except Misconfigured as exc:
+        raise Misconfigured(f"account {name}: webhook_secrets: {exc}") from exc
+    mode = SignatureMode(account.signature_mode) if account.signature_mode else profile.signature_mode
+    if mode is SignatureMode.REQUIRED and not secrets:
+        raise Misconfigured(f"account {name}: signature_mode required needs webhook_secrets")
+    return Deal(
+        Account(
+            id=AccountId(name),
+            dialect=account.dialect,
+            base_url=(account.base_url or profile.base_url).rstrip("/"),
+            credentials=_credentials(name, account),
+            webhook_secrets=secrets,
+            signature_mode=mode,
+            concurrency=account.concurrency or profile.concurrency,
+            asset_hosts=account.asset_hosts if account.asset_hosts is not None else profile.asset_hosts,
+            allow_cidrs=account.allow_cidrs,
+            allow_http=account.allow_http,
+        ),
+        profile,
+    )
+
+
+def _credentials(name: str, account: AccountSettings) -> Credentials:
+    if account.api_key is not None:
+        return ApiKey(key=Secret(account.api_key.get_secret_value()))
+    if account.access_key and account.secret_key is not None:
+        return KeyPair(access_key=account.access_key, secret_key=Secret(account.secret_key.get_secret_value()))
+    raise Misconfigured(f"account {name}: set api_key, or access_key and secret_key")
+
+
+def _database_url(settings: Settings) -> str:
+    if settings.database_url is None:
+        raise Misconfigured("RECEIVER_DATABASE_URL is not set; `receiver serve` starts a database of its own")
+    return settings.database_url.get_secret_value()
+
+
+def _tokens(settings: Settings) -> TokenKeys:
+    if not settings.callback_secrets:
+        raise Misconfigured("RECEIVER_CALLBACK_SECRETS is not set; make one: openssl rand -hex 32")
+    return TokenKeys(tuple(Secret(secret.get_secret_value()) for secret in settings.callback_secrets))
+
+
+async def _agree(database: Database, tokens: TokenKeys, deals: Mapping[AccountId, Deal]) -> None:
+    """Compare with what the other processes of the deployment use, and make the accounts known."""
+    async with database.transaction() as conn:
+        known = await keys.agree(conn, "callback_secrets", tokens.fingerprint())
+        if not set(known.split(",")) & set(tokens.fingerprint().split(",")):
+            raise Misconfigured(
+                "RECEIVER_CALLBACK_SECRETS has none of the secrets that this database's callback URLs were made with"
+            )
+        await keys.record(conn, "callback_secrets", tokens.fingerprint())
+        for deal in deals.values():
+            await accounts.enrol(conn, deal.account.id, deal.account.dialect)
+        if missing := await accounts.missing(conn, list(deals)):
+            raise Misconfigured(f"account {', '.join(missing)} has open tasks and is not configured")
