@@ -102,6 +102,8 @@ class RawHost:
                     while header := reader.readline().decode("latin-1").strip():
                         name, _, value = header.partition(":")
                         headers[name.lower()] = value.strip()
+                    if "expect" in headers:
+                        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
                     body = reader.read(int(headers.get("content-length", "0")))
                     exchange = Exchange(len(self.seen), line, headers, body, connection, self._stopping)
                     self.seen.append(exchange)
