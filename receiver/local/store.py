@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from receiver.core.errors import BucketUnavailable, Misconfigured
-from receiver.local import child
+from receiver.local import child, private
 from receiver.local.child import DEFAULT_WATCH, Child, Launch, Watch
 from receiver.local.lock import DirectoryLock
 from receiver.local.postgres import never
@@ -140,7 +140,7 @@ class EmbeddedStore:
         file = self._home / "key.json"
         if not file.exists():
             made = {"access_key": secrets.token_hex(10).upper(), "secret_key": secrets.token_hex(32)}
-            _write_private(file, json.dumps(made))
+            private.write(file, json.dumps(made))
         key = json.loads(file.read_text())
         return str(key["access_key"]), str(key["secret_key"])
 
@@ -158,7 +158,7 @@ class EmbeddedStore:
         if self._address is not None:
             raise BucketUnavailable(f"port {known}, which the store had, is taken by another program")
         drawn = next(port for port in secrets.SystemRandom().sample(PORTS, len(PORTS)) if is_free(port))
-        _write_private(file, str(drawn))
+        private.write(file, str(drawn))
         return drawn
 
     def _launch(self, access: str, secret: str, log: IO[bytes]) -> Launch:
@@ -240,15 +240,3 @@ def accepts(port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _write_private(file: Path, text: str) -> None:
-    """Write a whole file or none, for the owner only."""
-    unfinished = file.with_suffix(".new")
-    unfinished.unlink(missing_ok=True)
-    opened = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(opened, "w") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    unfinished.replace(file)

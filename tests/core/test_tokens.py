@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.core.errors import Misconfigured, TokenUnknown
+from receiver.core.ids import EPOCH, SPREAD, parse_task_id, task_id
+from receiver.core.model import AccountId, Secret, TaskId
+from receiver.core.tokens import TokenKeys
+
+OLD, NEW = Secret("o" * 32), Secret("n" * 32)
+ACCOUNT, TASK = AccountId("kling"), TaskId(12)
+
+
+def test_a_token_is_good_for_its_task_and_account_only() -> None:
+    keys = TokenKeys((NEW,))
+    token = keys.callback_token(ACCOUNT, TASK)
+    keys.check_callback(token, "kling", "12")
+    for account, task in (("kling", "13"), ("klin", "12"), ("kling\0", "12"), ("kling", "\x0012"), ("", "")):
+        with pytest.raises(TokenUnknown):
+            keys.check_callback(token, account, task)
+
+
+def test_a_changed_secret_still_knows_the_tokens_of_the_one_before() -> None:
+    token = TokenKeys((OLD,)).callback_token(ACCOUNT, TASK)
+    TokenKeys((NEW, OLD)).check_callback(token, "kling", "12")
+    with pytest.raises(TokenUnknown):
+        TokenKeys((NEW,)).check_callback(token, "kling", "12")
+
+
+@given(st.text())
+def test_no_text_is_a_token_by_chance(text: str) -> None:
+    with pytest.raises(TokenUnknown):
+        TokenKeys((NEW,)).check_callback(text, "kling", "12")
+
+
+def test_a_short_secret_is_refused_and_never_shown() -> None:
+    with pytest.raises(Misconfigured, match="32 characters") as caught:
+        TokenKeys((Secret("hunter2"),))
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(Secret("hunter2"))
+
+
+@given(st.text())
+def test_only_plain_digits_spell_a_task_id(text: str) -> None:
+    number = parse_task_id(text)
+    assert number is None or (str(number) == text and 0 < number < 2**63)
+
+
+@given(st.datetimes(EPOCH.replace(tzinfo=None)), st.integers(0, SPREAD - 1))
+def test_an_id_is_its_millisecond_and_its_draw(at: datetime, draw: int) -> None:
+    number = task_id(at.replace(tzinfo=EPOCH.tzinfo), draw)
+    assert EPOCH + timedelta(milliseconds=number // SPREAD) <= at.replace(tzinfo=EPOCH.tzinfo)
+    assert number % SPREAD == draw
