@@ -121,6 +121,11 @@ class ProviderUnreachable(ProviderFault):
 
     code = "provider_unreachable"
 
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        #: Whether bytes of the request may have reached the provider.
+        self.sent = sent
+
 
 class FetchBlocked(ProviderFault):
     """The guard refused the address; nothing was dialled."""

@@ -126,6 +126,10 @@ class Bucket:
         """Whether people outside can use a presigned URL."""
         return self._config.public
 
+    def uri(self, key: str) -> str:
+        """Name the object as other S3 programs do."""
+        return f"s3://{self._s3.bucket}/{self._s3.name(key)}"
+
     async def prove(self) -> Proof:
         """
         Learn what the server does with conditions and checksums, and that it works at all.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -88,7 +89,7 @@ class FetchPolicy:
     allow_cidrs: tuple[str, ...] = ()
     allow_http: bool = False
     #: Ports of addresses that are not in `allow_cidrs`.
-    ports: tuple[int, ...] = (443,)
+    ports: tuple[int, ...] | range = (443,)
 
     def __post_init__(self) -> None:
         """Refuse networks that cannot be read, before anything is fetched."""
@@ -320,5 +321,36 @@ class GuardBackend(httpcore.AsyncNetworkBackend):
             if not peer or _literal(str(peer[0])) != address:
                 await stream.aclose()
                 raise FetchBlocked("the connection leads elsewhere than it was dialled")
-            return stream
+            return _Stream(stream)
         raise failure
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection that is closed when its TLS handshake is cancelled; httpcore would leave it open."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+        self._inner = inner
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        return await self._inner.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            return await self._inner.start_tls(ssl_context, server_hostname, timeout)
+        except asyncio.CancelledError:
+            await self._inner.aclose()
+            raise
+
+    def get_extra_info(self, info: str) -> object:
+        return self._inner.get_extra_info(info)
