@@ -9,7 +9,7 @@ import structlog
 from receiver import telemetry
 from receiver.core import lifecycle
 from receiver.core.errors import CallbackUnreadable, MoveRefused
-from receiver.core.model import ENDS, AccountId, CallbackId, Report, Task, TaskId, Trust
+from receiver.core.model import ENDS, AccountId, CallbackId, JobKind, Report, Task, TaskId, Trust
 from receiver.dialects import wire
 from receiver.flow import change
 from receiver.flow.change import Heard
@@ -71,6 +71,21 @@ async def ask(conn: Connection, deal: Deal, locked: Locked, event: Event) -> Non
     """Make the provider's own answer come soon: something was seen that it alone can settle."""
     told = [] if locked.task.query_wanted else [event]
     await change.commit(conn, deal, locked, replace(locked.task, query_wanted=deal.profile.query), told)
+
+
+async def give_up(services: Services, job: Job, error: str) -> None:
+    """Call a person to the task of a job that will not run again by itself; its deadline stays."""
+    async with services.database.transaction() as conn:
+        subject = task_of(job)
+        if job.kind is JobKind.ADVANCE:
+            callback = await inbox.get(conn, CallbackId(job.subject))
+            subject = callback.task_id if callback is not None else subject
+        locked = await tasks.lock(conn, subject)
+        if locked is None or locked.task.account not in services.deals:
+            return
+        story = [Event(subject, "task.job_dead", {"kind": job.kind, "error": error})]
+        after = replace(locked.task, attention="job_dead")
+        await change.commit(conn, services.deals[locked.task.account], locked, after, story)
 
 
 async def _interpret(conn: Connection, services: Services, callback: Callback) -> str:

@@ -133,8 +133,12 @@ class Worker:
 
     async def _handle(self, settler: Settler, job: Job) -> None:
         settled = await self._outcome(job)
-        if settled is not None:
-            await settler.settle(settled)
+        if settled is None:
+            return
+        if settled.dead:
+            with suppress(StoreUnavailable):
+                await advance.give_up(self.services, job, settled.error or "")
+        await settler.settle(settled)
 
     async def _outcome(self, job: Job) -> Settled | None:
         """Run the job's flow and translate how it ended; None when there is nothing left to settle."""

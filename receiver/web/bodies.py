@@ -14,7 +14,6 @@ from receiver.core.errors import BodyTooLarge, FieldError, InvalidInput, Malform
 MAX_BODY: Final = 256 * 1024
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_TOP: Final = "body"
 
 
 class TaskBody(BaseModel):
@@ -56,11 +55,13 @@ async def read_model(request: Request, model: type[_Model]) -> _Model:
     raw = await read_body(request)
     try:
         document = json.loads(raw, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        if not isinstance(document, dict):
+            raise MalformedBody("the body must be a JSON object")
         return model.model_validate(document)
     except ValidationError as exc:
         raise InvalidInput([_field_error(dict(error)) for error in exc.errors()]) from exc
     except (ValueError, RecursionError) as exc:
-        raise MalformedBody("the body must be one JSON object in UTF-8, each key once") from exc
+        raise MalformedBody("the body must be JSON in UTF-8, with each key once") from exc
 
 
 def check_text(field: str, value: str | None) -> None:
@@ -75,8 +76,7 @@ def check_text(field: str, value: str | None) -> None:
 
 
 def _field_error(error: dict[str, Any]) -> FieldError:
-    place = ".".join(str(part) for part in error["loc"]) or _TOP
-    return FieldError(place, str(error["msg"]))
+    return FieldError(".".join(str(part) for part in error["loc"]), str(error["msg"]))
 
 
 def _refuse_constant(name: str) -> NoReturn:
