@@ -130,10 +130,6 @@ class Bucket:
         """Name the object as other S3 programs do."""
         return f"s3://{self._s3.bucket}/{self._s3.name(key)}"
 
-    def uri(self, key: str) -> str:
-        """Name *key* for tools that speak S3 (`s3://bucket/key`)."""
-        return f"s3://{self._config.bucket}/{self._s3.name(key)}"
-
     async def prove(self) -> Proof:
         """
         Learn what the server does with conditions and checksums, and that it works at all.
