@@ -209,8 +209,6 @@ async def _record(services: Services, deal: Deal, job: Job, stored: list[Asset],
             after = replace(after, state=State.SUCCEEDED, reason=None, detail=None)
             story.append(Event(after.id, "task.rescued"))
         written = await change.commit(conn, deal, locked, after, story)
-    for asset in stored:
-        log.info("asset.stored", task_id=asset.task_id, asset_id=asset.id, bytes=asset.size, verified=asset.verified)
     left = any(asset.state is AssetState.PENDING for asset in written.assets)
     return Retry(errors[0]) if left and errors else Done()
 
