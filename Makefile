@@ -31,10 +31,17 @@ check: setup ## format, lint, types, import rules, module sizes
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.sizes
 
+bench: .venv-bench/.installed ## measure speed against floors and baselines: docs/benchmarks.md
+	.venv-bench/bin/python -m bench
+
+.venv-bench/.installed: requirements/bench.txt pyproject.toml deploy/venv.sh
+	PYTHON="$(PYTHON)" sh deploy/venv.sh .venv-bench requirements/bench.txt
+	@touch $@
+
 requirements: ## pin anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml -o requirements/main.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local -c requirements/main.txt -o requirements/local.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra test --extra check -c requirements/local.txt -o requirements/dev.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra bench -c requirements/dev.txt -o requirements/bench.txt
 
-.PHONY: help setup demo run test test-fast check requirements
+.PHONY: help setup demo run test test-fast check bench requirements
