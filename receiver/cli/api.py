@@ -1,0 +1,173 @@
+"""A small client of a running service, and how what it refuses is shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Self
+
+import httpx
+import typer
+
+from receiver.cli.tables import clean
+from receiver.core.errors import FieldError, Misconfigured, Unavailable
+
+URL_VARIABLE: Final = "RECEIVER_URL"
+KEY_VARIABLE: Final = "RECEIVER_API_KEY"
+DEFAULT_URL: Final = "http://127.0.0.1:8080"
+#: Seconds for each step of a request; the service answers at once or not at all.
+LIMIT: Final = httpx.Timeout(30.0, connect=5.0)
+
+_URL: Final = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?")
+_NOT_NOW: Final = 503
+
+#: The option that every command of a running service has.
+Url = Annotated[str, typer.Option("--url", envvar=URL_VARIABLE, help="Where the service listens")]
+
+
+class ServiceUnreachable(Unavailable):
+    """The service does not answer."""
+
+    code = "service_unreachable"
+
+
+class NotTheService(Unavailable):
+    """Something else than the service answers at the URL."""
+
+    code = "unexpected_answer"
+
+
+class Problem(Exception):
+    """What the service said when it refused (RFC 9457)."""
+
+    def __init__(self, status: int, code: str, detail: str, fields: Sequence[FieldError]) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.fields = tuple(fields)
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may work in a moment."""
+        return self.status == _NOT_NOW
+
+    def shown(self) -> str:
+        """Return what a person sees: one line, and one for each field."""
+        if not self.fields:
+            return f"receiver: {clean(self.code)}: {clean(self.detail)}\n"
+        lines = "".join(f"  {clean(each.field)}: {clean(each.message)}\n" for each in self.fields)
+        return f"receiver: {clean(self.code)}: {len(self.fields)} to mend\n{lines}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the service answered: its very text, and what that says."""
+
+    status: int
+    text: str
+    document: Mapping[str, Any]
+
+
+class Client:
+    """
+    Ask one service, with one key.
+
+    Each method raises `Problem` when the service refuses, `ServiceUnreachable` when it does not answer, and
+    `NotTheService` when the answer is none of its own.
+    """
+
+    def __init__(self, url: str, key: str) -> None:
+        self._url = url
+        self._http = httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=LIMIT, trust_env=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def get(self, path: str, query: Mapping[str, str | int | None] | None = None) -> Answer:
+        """GET a document; parameters that are None are left out."""
+        params = {name: value for name, value in (query or {}).items() if value is not None}
+        return self._read(self._send(self._http.build_request("GET", path, params=params)))
+
+    def post(self, path: str, document: Mapping[str, Any], *, idempotency_key: str | None = None) -> Answer:
+        """POST a document; with an idempotency key the same call may be repeated."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return self._read(self._send(self._http.build_request("POST", path, json=document, headers=headers)))
+
+    def content(self, asset: str) -> bytes:
+        """GET all bytes of an asset, by the presigned URL where the service gives one."""
+        request = self._http.build_request("GET", f"/v1/assets/{asset}/content")
+        return self._send(request, follow=True).content
+
+    def _send(self, request: httpx.Request, *, follow: bool = False) -> httpx.Response:
+        try:
+            response = self._http.send(request, follow_redirects=follow)
+        except httpx.TransportError as exc:
+            why = clean(str(exc)) or type(exc).__name__
+            raise ServiceUnreachable(f"{self._url} does not answer ({why}); is `receiver serve` running?") from exc
+        except httpx.HTTPError as exc:
+            raise NotTheService(f"{self._url} answers what cannot be read ({type(exc).__name__})") from exc
+        if not response.is_success:
+            raise self._problem(response)
+        return response
+
+    def _read(self, response: httpx.Response) -> Answer:
+        return Answer(response.status_code, response.text, self._document(response))
+
+    def _problem(self, response: httpx.Response) -> Problem:
+        told = self._document(response)
+        if not isinstance(told.get("code"), str):
+            raise self._foreign(response)
+        errors = told.get("errors") or ()
+        fields = [FieldError(str(each["field"]), str(each["message"])) for each in errors]
+        return Problem(response.status_code, told["code"], str(told.get("detail")), fields)
+
+    def _document(self, response: httpx.Response) -> Mapping[str, Any]:
+        try:
+            document = response.json()
+        except ValueError as exc:
+            raise self._foreign(response) from exc
+        if not isinstance(document, dict):
+            raise self._foreign(response)
+        return document
+
+    def _foreign(self, response: httpx.Response) -> NotTheService:
+        return NotTheService(f"{self._url} answers {response.status_code} with something that is not receiver's")
+
+
+@contextmanager
+def connected(url: str, key: str | None = None) -> Iterator[Client]:
+    """
+    Yield a client, and end the command with status 1 when the service refuses something.
+
+    Args:
+        url: Where the service listens.
+        key: The API key; by default that of the environment, so that it never stands on a command line.
+
+    Raises:
+        Misconfigured: There is no usable key.
+        typer.BadParameter: The URL is none.
+        typer.Exit: The service refused; why is on stderr.
+    """
+    if not _URL.fullmatch(url):
+        raise typer.BadParameter(f"must look like {DEFAULT_URL}", param_hint=f"--url / {URL_VARIABLE}")
+    key = (os.environ.get(KEY_VARIABLE, "") if key is None else key).strip()
+    if not key:
+        raise Misconfigured(f"{KEY_VARIABLE} is not set; the first start of the service printed a key")
+    if not (key.isascii() and key.isprintable()):
+        raise Misconfigured(f"{KEY_VARIABLE} holds characters that no key has")
+    with Client(url.rstrip("/"), key) as client:
+        try:
+            yield client
+        except Problem as exc:
+            sys.stderr.write(exc.shown())
+            raise typer.Exit(1) from exc

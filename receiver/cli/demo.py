@@ -1,0 +1,120 @@
+"""Show on one machine that what is accepted is archived, and let the provider's own account judge it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from receiver.cli import api
+from receiver.cli.demonstration import checking, orders, report
+from receiver.cli.demonstration import place as places
+from receiver.cli.demonstration.board import Board, follow
+from receiver.cli.demonstration.deployment import Running, deployed
+from receiver.cli.demonstration.parts import Interrupted, StopRequest
+from receiver.cli.demonstration.place import Place
+from receiver.cli.demonstration.report import Outcome
+from receiver.core.errors import Misconfigured
+
+#: For all tasks to end: a fixed part, and one for each task.
+PATIENCE: Final = timedelta(minutes=4)
+PATIENCE_EACH: Final = timedelta(seconds=2)
+LOOK: Final = timedelta(seconds=1)
+#: Columns where there is no terminal to ask.
+WIDTH: Final = 120
+
+
+def demo(
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on stdout; everything else goes to stderr")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave all running after the check, until Ctrl-C")] = False,
+    tasks: Annotated[int, typer.Option(min=1, max=500, help="How many tasks to submit")] = 24,
+    data_dir: Annotated[Path, typer.Option(help="Each run makes a directory of its own in here")] = Path(
+        "receiver-data/demo"
+    ),
+) -> None:
+    """
+    Start everything on this machine, archive the audio of some tasks, and check each file.
+
+    The sandbox simulates the provider; no account is needed and nothing leaves this machine. Exit status 0 only if
+    the service, the sandbox and the files agree in everything.
+    """
+    if not checking.is_installed():
+        raise Misconfigured("the demo needs the embedded parts: install receiver[local]")
+    console = Console(stderr=as_json, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    stop = StopRequest()
+    with stop.heard():
+        place = places.make(data_dir)
+        console.print("starting sandbox, database, store, web and worker below", report.near(place.directory))
+        with deployed(place, console, stop) as running:
+            outcome = perform(running, tasks, console, stop)
+            report.show(outcome, place, console)
+            if as_json:
+                sys.stdout.write(outcome.as_json() + "\n")
+                sys.stdout.flush()
+            if keep:
+                _keep(running, place, console, stop)
+    raise typer.Exit(0 if outcome.agrees else 1)
+
+
+def perform(running: Running, number: int, console: Console, stop: StopRequest) -> Outcome:
+    """
+    Place the orders, follow the tasks to their ends, and check all that came of them.
+
+    Raises:
+        Interrupted: A stop was asked for.
+        PartFailed: A process of the demo ended.
+        api.Problem: The service refused something.
+    """
+    board = Board(running.service)
+    for order in orders.orders(number):
+        board.placed.append(orders.place(running.service, order, stop))
+    console.print(f"{len(board.placed)} tasks accepted; the sandbox takes about 1.5 s for each, 5 at a time")
+    limit = PATIENCE + number * PATIENCE_EACH
+    follow(board, console, stop, limit=limit, require_alive=running.require_alive)
+    seconds = board.seconds
+    if not board.ended:
+        console.print(f"not all tasks ended within {limit.total_seconds():.0f} s", style="bold red")
+    judged = checking.judge(running.sandbox, stop)
+    with console.status("fetching every file through the API ...") if console.is_terminal else nullcontext():
+        fetched = tuple(checking.fetch_all(running.service, board.rows, judged, stop))
+    return Outcome(
+        placed=len(board.placed),
+        rows=board.rows,
+        ledger=checking.ledger(running.service),
+        judged=judged,
+        fetched=fetched,
+        seconds=seconds,
+    )
+
+
+def _keep(running: Running, place: Place, console: Console, stop: StopRequest) -> None:
+    """Say how to use what runs, and wait for the request to stop."""
+    console.print()
+    for name, text in (("service", place.url), ("sandbox", running.sandbox_url), ("API key", running.key)):
+        console.print(f"  {name:8}", text, soft_wrap=True)
+    console.print("\n  in another terminal:", style="dim")
+    for line in (
+        f"export {api.URL_VARIABLE}={place.url} {api.KEY_VARIABLE}={running.key}",
+        "receiver tasks list",
+        f"receiver tasks submit {places.ACCOUNT} {orders.KIND} prompt='rain on a tin roof' duration:=5.0",
+        f'curl -H "Authorization: Bearer ${api.KEY_VARIABLE}" "${api.URL_VARIABLE}/v1/tasks?limit=1"',
+    ):
+        console.print("   ", Text(line), soft_wrap=True)
+    console.print("\n  Ctrl-C stops all of it", style="dim")
+    try:
+        while True:
+            running.require_alive()
+            stop.pause(LOOK)
+    except Interrupted:
+        return

@@ -1,0 +1,172 @@
+"""Fetches every file through the public API and compares it with what the sandbox says that it made."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from receiver.cli import api
+from receiver.cli.demonstration.board import Asset, Row
+from receiver.cli.demonstration.parts import StopRequest
+from receiver.core.model import ENDS, State
+
+#: A clip may be this much longer or shorter than ordered; an mp3 is padded to whole frames.
+TOLERANCE: Final = timedelta(seconds=0.3)
+#: For the callbacks that are still on their way when all tasks have ended; the sandbox gives each 5 s.
+CALLBACKS: Final = timedelta(seconds=10)
+PAUSE: Final = timedelta(milliseconds=200)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """One file of the sandbox's ledger."""
+
+    bytes: int
+    #: Lower-case hex.
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """The sandbox's own account: it is the judge."""
+
+    charges: int
+    #: By our task id, clip and format.
+    files: Mapping[tuple[str, str, str], Made]
+    #: Callbacks that were not taken, and those that were due and never sent.
+    lost: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """The service's account."""
+
+    accepted: int
+    states: Mapping[State, int]
+    received: int
+    duplicates: int
+
+    @property
+    def open(self) -> int:
+        """The number of tasks that have not ended."""
+        return sum(number for state, number in self.states.items() if state not in ENDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """One file as it came through the public API."""
+
+    task: str
+    clip: str
+    format: str
+    #: 0 when it could not be fetched.
+    bytes: int
+    #: Of the bytes that came, lower-case hex; None when they could not be fetched.
+    sha256: str | None
+    #: The hash is that of the service's record and that of the sandbox's ledger.
+    verified: bool
+    #: Everything that is wrong with it.
+    faults: tuple[str, ...]
+
+
+def judge(sandbox: api.Client, stop: StopRequest) -> Judged:
+    """Read the sandbox's ledger, once no callback is on its way any more."""
+    end = time.monotonic() + CALLBACKS.total_seconds()
+    while True:
+        told = sandbox.get("/control/ledger").document
+        outcomes = [callback["outcome"] for task in told["tasks"] for callback in task["callbacks"]]
+        if None not in outcomes or time.monotonic() > end:
+            break
+        stop.pause(PAUSE)
+    files = {
+        (task["external_task_id"], audio["id"], audio["format"]): Made(bytes=audio["bytes"], sha256=audio["sha256"])
+        for task in told["tasks"]
+        for audio in task["audios"]
+    }
+    lost = sum(outcome is None or not outcome.startswith("2") for outcome in outcomes)
+    return Judged(charges=told["charges"], files=files, lost=lost)
+
+
+def ledger(service: api.Client) -> Ledger:
+    """Read the service's ledger."""
+    told = service.get("/v1/ledger").document
+    return Ledger(
+        accepted=told["accepted"],
+        states={State(name): number for name, number in told["states"].items()},
+        received=told["callbacks"]["received"],
+        duplicates=told["callbacks"]["duplicates"],
+    )
+
+
+def fetch_all(service: api.Client, rows: Sequence[Row], judged: Judged, stop: StopRequest) -> Iterator[Fetched]:
+    """
+    Fetch every stored file.
+
+    Raises:
+        Interrupted: A stop was asked for.
+    """
+    stored = [(row, asset) for row in rows for asset in row.assets if asset.state == "stored"]
+    for row, asset in stored:
+        stop.check()
+        made = judged.files.get((asset.task, asset.clip, asset.format))
+        yield _fetch(service, asset, made, timedelta(seconds=row.placed.order.seconds))
+
+
+def _fetch(service: api.Client, asset: Asset, made: Made | None, ordered: timedelta) -> Fetched:
+    try:
+        data = service.content(asset.id)
+    except (api.Problem, api.ServiceUnreachable) as exc:
+        return _fetched(asset, b"", None, verified=False, faults=(f"not to be had: {exc}",))
+    sha256 = hashlib.sha256(data).hexdigest()
+    faults = [
+        *([] if sha256 == asset.sha256 else ["another hash than the service recorded"]),
+        *([] if len(data) == asset.bytes else ["another size than the service recorded"]),
+        *_compare(sha256, len(data), made),
+    ]
+    verified = not faults
+    if (fault := _listen(data, ordered)) is not None:
+        faults.append(fault)
+    return _fetched(asset, data, sha256, verified=verified, faults=tuple(faults))
+
+
+def _fetched(asset: Asset, data: bytes, sha256: str | None, *, verified: bool, faults: tuple[str, ...]) -> Fetched:
+    return Fetched(
+        task=asset.task,
+        clip=asset.clip,
+        format=asset.format,
+        bytes=len(data),
+        sha256=sha256,
+        verified=verified,
+        faults=faults,
+    )
+
+
+def _compare(sha256: str, size: int, made: Made | None) -> list[str]:
+    if made is None:
+        return ["the sandbox never made it"]
+    return [] if (sha256, size) == (made.sha256, made.bytes) else ["other bytes than the sandbox made"]
+
+
+def _listen(data: bytes, ordered: timedelta) -> str | None:
+    """Decode the whole clip; say what is wrong with it."""
+    import soundfile  # noqa: PLC0415  it comes with the extra `local`, which other commands do without
+
+    try:
+        samples, rate = soundfile.read(io.BytesIO(data))
+    except soundfile.SoundFileError as exc:
+        return f"it cannot be decoded: {exc}"
+    length = timedelta(seconds=len(samples) / rate)
+    if abs(length - ordered) > TOLERANCE:
+        return f"it lasts {length.total_seconds():.1f} s, {ordered.total_seconds():.1f} s were ordered"
+    return None
+
+
+def is_installed() -> bool:
+    """Say whether what decodes the clips is there."""
+    return importlib.util.find_spec("soundfile") is not None
