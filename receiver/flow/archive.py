@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from receiver import telemetry
+from receiver.core import schedule
 from receiver.core.errors import (
     BucketMismatch,
     BucketUnavailable,
@@ -205,10 +206,14 @@ async def _record(services: Services, deal: Deal, job: Job, stored: list[Asset],
             assets=tuple(rows.values()),
             query_wanted=locked.task.query_wanted or any(error in _NEEDS_LINK for error in errors),
         )
+        if errors and _is_due(locked) and not after.grace_given:
+            after = replace(after, grace_given=True)
+            story.append(Event(after.id, "task.grace_given", {"why": errors[0]}))
         if stored and after.state in _OVERTAKEN:
             after = replace(after, state=State.SUCCEEDED, reason=None, detail=None)
             story.append(Event(after.id, "task.rescued"))
-        written = await change.commit(conn, deal, locked, after, story)
+        pause = schedule.retry_after(job.attempt, remaining=schedule.LONGEST_PAUSE * 8, jitter=services.random())
+        written = await change.commit(conn, deal, locked, after, story, ask_after=pause)
     left = any(asset.state is AssetState.PENDING for asset in written.assets)
     return Retry(errors[0]) if left and errors else Done()
 
@@ -233,7 +238,14 @@ def _after_miss(job: Job, locked: Locked, asset: Asset, miss: _Missed) -> Asset:
     answered_late = polled is not None and polled >= asset.gone_at
     if miss.error in _NEEDS_LINK and locked.now >= asset.gone_at and answered_late:
         return replace(asset, state=AssetState.EXPIRED, error=miss.error)
+    if locked.task.grace_given and _is_due(locked):
+        unreachable = miss.error in {BucketUnavailable.code, BucketMismatch.code}
+        return replace(asset, state=AssetState.EXPIRED, error="bucket_unreachable" if unreachable else miss.error)
     return replace(asset, error=miss.error)
+
+
+def _is_due(locked: Locked) -> bool:
+    return locked.task.due_at is not None and locked.now >= locked.task.due_at
 
 
 def _error_of(exc: ReceiverError) -> str:

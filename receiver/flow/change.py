@@ -57,14 +57,22 @@ class Heard:
 
 
 async def commit(
-    conn: Connection, deal: Deal, locked: Locked, after: Task, told: Sequence[Event] = (), *, fetch: bool = False
+    conn: Connection,
+    deal: Deal,
+    locked: Locked,
+    after: Task,
+    told: Sequence[Event] = (),
+    *,
+    fetch: bool = False,
+    ask_after: timedelta = timedelta(),
 ) -> Task:
     """
     Write *after*, the events that led there, and its jobs; return the task as written.
 
     The caller holds the task's row lock, has saved changed assets already, and
     tells of a change of state that it made itself. *fetch*: there are links to
-    download from that no archive job has seen.
+    download from that no archive job has seen. *ask_after*: how long a wanted
+    query may wait.
     """
     before, now = locked.task, locked.now
     settled = _settled(deal, after)
@@ -76,7 +84,7 @@ async def commit(
     await events.add(conn, story)
     if before.state in HOLDING_SLOT and after.state not in HOLDING_SLOT:
         await release_held(conn, deal)
-    await _follow_up(conn, deal, locked, after, fetch=fetch)
+    await _follow_up(conn, deal, locked, after, fetch=fetch, ask_after=ask_after)
     for event in story:
         log.info(event.type, task_id=after.id, account=after.account, **_why(after))
     return after
@@ -109,7 +117,13 @@ async def apply_report(conn: Connection, deal: Deal, locked: Locked, heard: Hear
     if decision.seen is Seen.NO_MEDIA and decision.state not in ENDS:
         after = _without_media(after, trust)
     after, wanted = await _want_media(conn, deal, locked, heard, after)
-    return await commit(conn, deal, locked, after, [*story, *wanted], fetch=bool(decision.media))
+    return await commit(conn, deal, locked, after, [*story, *wanted], fetch=_is_fresh(locked.task, decision))
+
+
+def _is_fresh(before: Task, decision: Decision) -> bool:
+    """Return whether there is a link that was not known: one that failed before is not worth another try at once."""
+    known = {asset.url for asset in before.assets}
+    return any(media.url not in known for media in decision.media)
 
 
 def _without_media(after: Task, trust: Trust) -> Task:
@@ -203,7 +217,9 @@ async def release_held(conn: Connection, deal: Deal) -> int:
     return await jobs.release_held(conn, deal.account.id, free) if free > 0 else 0
 
 
-async def _follow_up(conn: Connection, deal: Deal, locked: Locked, after: Task, *, fetch: bool) -> None:
+async def _follow_up(
+    conn: Connection, deal: Deal, locked: Locked, after: Task, *, fetch: bool, ask_after: timedelta
+) -> None:
     """Want the jobs that *after* needs and remove those that it does not."""
     before = locked.task
     if after.state in BEFORE_SENT:
@@ -220,7 +236,7 @@ async def _follow_up(conn: Connection, deal: Deal, locked: Locked, after: Task, 
     if fetch and after.state is State.SUCCEEDED:
         wishes.append(_wish(JobKind.ARCHIVE, after))
     if after.query_wanted:
-        wishes.append(_wish(JobKind.QUERY, after, delay=spacing(locked, after)))
+        wishes.append(_wish(JobKind.QUERY, after, delay=max(spacing(locked, after), ask_after)))
     elif after.state not in ENDS and (before.state in BEFORE_SENT or before.state in ENDS):
         wishes.append(_wish(JobKind.QUERY, after, delay=deal.profile.usual))
     await jobs.want(conn, wishes)
