@@ -134,7 +134,7 @@ def _run(file: BinaryIO, start: int, end: int) -> _Run | None:
             file.seek(position)
             window, base, at = file.read(min(_WINDOW, end - position)), position, 0
         length, found = _FRAMES.get(int.from_bytes(window[at + 1 : at + 3], "big"), (0, None))
-        if found is None or window[at] != 0xFF or (kind is not None and found != kind):  # noqa: PLR2004
+        if found is None or window[at] != 0xFF or (kind is not None and found != kind):
             stopped = None if _only_zeros(file, position, end) else "lost_sync"
             break
         if position + length > end:
@@ -154,7 +154,7 @@ def _count(frame: bytes, kind: _Kind) -> _Count | None:
     if frame[36:40] == b"VBRI":
         return _Count(frames=int.from_bytes(frame[50:54], "big"), size=int.from_bytes(frame[46:50], "big"))
     tag = frame[4 + side :]
-    if tag[:4] not in {b"Xing", b"Info"} or len(tag) < 8:  # noqa: PLR2004
+    if tag[:4] not in {b"Xing", b"Info"} or len(tag) < 8:
         return None
     flags, at = tag[7], 8
     fields: list[int | None] = []
@@ -171,7 +171,7 @@ def _skip_tags(file: BinaryIO, size: int) -> int:
     position = 0
     for _ in range(MAX_TAGS):
         head = _read(file, position, 10)
-        if len(head) < 10 or head[:3] != b"ID3" or any(byte & 0x80 for byte in head[6:]):  # noqa: PLR2004
+        if len(head) < 10 or head[:3] != b"ID3" or any(byte & 0x80 for byte in head[6:]):
             break
         length = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
         position += 10 + length + (10 if head[5] & 0x10 else 0)
@@ -184,9 +184,9 @@ def _skip_tags(file: BinaryIO, size: int) -> int:
 def _before_tags(file: BinaryIO, size: int) -> int:
     """Give where the audio ends, before ID3v1 and APE tags."""
     end = size
-    if end >= 128 and _read(file, end - 128, 3) == b"TAG":  # noqa: PLR2004
+    if end >= 128 and _read(file, end - 128, 3) == b"TAG":
         end -= 128
-    footer = _read(file, end - 32, 32) if end >= 32 else b""  # noqa: PLR2004
+    footer = _read(file, end - 32, 32) if end >= 32 else b""
     if footer[:8] == b"APETAGEX":
         length = int.from_bytes(footer[12:16], "little") + (32 if footer[23] & 0x80 else 0)
         end = end - length if length <= end else end

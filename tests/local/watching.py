@@ -43,7 +43,7 @@ class Parts:
 
     def __init__(self, what: str, directory: Path, watch: str = "kernel") -> None:
         argv = [sys.executable, str(PARTS), what, str(directory), watch]
-        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment())  # noqa: S603
+        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment())
 
     def __enter__(self) -> Self:
         return self

@@ -99,7 +99,7 @@ def start_sandbox(directory: Path, *options: str) -> Sandbox:
     errors = directory / "stderr"
     command = [sys.executable, "-m", "receiver.sandbox", "--state-dir", str(directory / "state"), "--api-key", KEY]
     with errors.open("w") as stderr:
-        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=stderr, text=True)  # noqa: S603 - our own program
+        process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=stderr, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, errors.read_text()

@@ -77,7 +77,7 @@ def test_a_stop_is_clean_with_tasks_under_way(start: Callable[..., Sandbox]) -> 
 def test_a_second_process_on_the_same_state_is_refused(start: Callable[..., Sandbox], tmp_path: Path) -> None:
     start()
     command = [sys.executable, "-m", "receiver.sandbox", "--state-dir", str(tmp_path / "state"), "--api-key", KEY]
-    second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)  # noqa: S603
+    second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert second.returncode != 0
     assert second.stdout == ""
     assert "another sandbox works in" in second.stderr

@@ -49,7 +49,7 @@ class Rclone:
 def start_rclone(directory: Path) -> Rclone:
     directory.mkdir(exist_ok=True)
     access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         [RCLONE, "serve", "s3", "--addr", "127.0.0.1:0", "--config", os.devnull, directory],
         env={"RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"', "HOME": str(directory)},
         stderr=subprocess.PIPE,

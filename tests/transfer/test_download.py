@@ -407,7 +407,7 @@ sys.stdin.read()
 
 def test_leftovers_of_the_dead_are_wiped_and_the_living_are_left_alone(tmp_path: Path) -> None:
     def start() -> tuple[subprocess.Popen[str], Path]:
-        child = subprocess.Popen(  # noqa: S603
+        child = subprocess.Popen(
             [sys.executable, "-c", LIVE, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert child.stdout is not None
