@@ -64,6 +64,6 @@ def configure(*, form: LogFormat, level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    # Below warnings these name URLs with their signed queries.
-    for noisy in ("httpx", "httpcore", "botocore", "boto3", "urllib3", "s3transfer"):
+    # Below warnings these name URLs with their signed queries, or say what we say ourselves.
+    for noisy in ("httpx", "httpcore", "botocore", "boto3", "urllib3", "s3transfer", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

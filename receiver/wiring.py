@@ -70,9 +70,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         StoreUnavailable: The database does not answer.
         BucketUnavailable: The bucket does not answer.
     """
+    log.info("settings.read", **settings.model_dump(exclude_defaults=True))
     url, tokens, deals = _database_url(settings), _tokens(settings), read_deals(settings)
-    if missing := await asyncio.to_thread(migrate.pending, url):
-        raise Misconfigured(f"the database lacks {', '.join(missing)}; run `receiver migrate`")
+    await asyncio.to_thread(check_migrated, url)
     database, now = Database(url, connections=settings.database_connections), Clock()
     await database.open()
     bucket = Bucket(bucket_config(settings), clock=now)
@@ -104,6 +104,18 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await downloader.aclose()
         bucket.close()
         await database.close()
+
+
+def check_migrated(database_url: str) -> None:
+    """
+    Prove that the database has this version's schema.
+
+    Raises:
+        Misconfigured: A migration is missing, or the database is newer.
+        StoreUnavailable: The database does not answer.
+    """
+    if missing := migrate.pending(database_url):
+        raise Misconfigured(f"the database lacks {', '.join(missing)}; run `receiver migrate`")
 
 
 def read_deals(settings: Settings) -> Mapping[AccountId, Deal]:

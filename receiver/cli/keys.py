@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
+from receiver import wiring
 from receiver.cli import run
-from receiver.core.errors import Misconfigured
 from receiver.store import db, keys
 
 app = typer.Typer(help="API keys, made in the database itself.", no_args_is_help=True)
@@ -23,12 +23,11 @@ FIRST_OWNER = "main"
 @app.command()
 def create(owner: Annotated[str, typer.Option(help="Whose tasks the key sees")] = FIRST_OWNER) -> None:
     """Make a key and print it once."""
-    settings = run.read_settings()
-    if settings.database_url is None:
-        raise Misconfigured("RECEIVER_DATABASE_URL is not set; the embedded one is in the log line `postgres.started`")
-    if not owner.strip() or "\0" in owner:
+    if not owner.strip():
         raise typer.BadParameter("must not be empty", param_hint="--owner")
-    sys.stdout.write(asyncio.run(make(settings.database_url.get_secret_value(), owner.strip())) + "\n")
+    with run.database(run.read_settings()) as url:
+        wiring.check_migrated(url)
+        sys.stdout.write(asyncio.run(make(url, owner.strip())) + "\n")
 
 
 async def make(database_url: str, owner: str) -> str:

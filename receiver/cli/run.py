@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +18,7 @@ from receiver import telemetry, wiring
 from receiver.cli import keys
 from receiver.core.errors import Misconfigured
 from receiver.jobs.worker import Worker
-from receiver.local.postgres import EmbeddedPostgres
+from receiver.local.postgres import EmbeddedPostgres, running
 from receiver.local.private import read_or_make
 from receiver.local.store import EmbeddedStore
 from receiver.local.supervisor import ChildSpec, Service, Supervisor
@@ -76,10 +78,8 @@ def worker() -> None:
 
 def migrate() -> None:
     """Bring the database to this version."""
-    settings = read_settings()
-    if settings.database_url is None:
-        raise Misconfigured("RECEIVER_DATABASE_URL is not set; `receiver serve` migrates its own database by itself")
-    applied = migrations.migrate(settings.database_url.get_secret_value())
+    with database(read_settings()) as url:
+        applied = migrations.migrate(url)
     sys.stdout.write("".join(f"applied {name}\n" for name in applied) or "nothing to do\n")
 
 
@@ -99,8 +99,13 @@ def sandbox(
     seed: Annotated[int, typer.Option(help="The same seed draws the same")] = 0,
 ) -> None:
     """Simulate a provider: strict, with callbacks, real audio and a ledger of charges."""
-    from receiver.sandbox.config import SandboxConfig  # noqa: PLC0415
-    from receiver.sandbox.server import run  # noqa: PLC0415
+    try:
+        from receiver.sandbox.config import SandboxConfig
+        from receiver.sandbox.server import run
+    except ImportError as exc:
+        raise Misconfigured(
+            f"the sandbox makes audio and needs the extra: pip install 'receiver[local]' ({exc})"
+        ) from exc
 
     config = SandboxConfig(
         state_dir=state_dir,
@@ -130,6 +135,28 @@ def read_settings() -> Settings:
         raise Misconfigured(wrong) from None
     telemetry.configure(form=settings.log_format, level=settings.log_level)
     return settings
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[str]:
+    """
+    Give the URL of the database that is set, or of the embedded one, which is started if it does not run.
+
+    Raises:
+        Misconfigured: The embedded one cannot run here.
+    """
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    directory = settings.data_dir / "postgres"
+    if (url := running(directory)) is not None:
+        yield url
+        return
+    postgres = EmbeddedPostgres(directory)
+    try:
+        yield postgres.start()
+    finally:
+        postgres.stop()
 
 
 def embed(settings: Settings) -> tuple[list[Service], dict[str, str]]:

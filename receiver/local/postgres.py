@@ -35,6 +35,9 @@ SETTINGS: Final = {
     "log_min_error_statement": "panic",
 }
 
+#: Of `postmaster.pid`, counted from 0.
+_SOCKET_LINE: Final = 4
+
 
 def never() -> bool:
     """Cancel nothing."""
@@ -125,7 +128,7 @@ class EmbeddedPostgres:
             place = sockets.directory(self._home, users.server)
             cluster.clear_traces(self._data, place, cancelled)
             self._process = child.start(self._command(programs, place), self._launch(users, programs, place, log))
-        url = f"postgresql://{cluster.ROLE}@/{cluster.DATABASE}?host={quote(str(place), safe='')}"
+        url = _url(str(place))
         self._await_ready(url, cancelled)
         return url
 
@@ -158,3 +161,18 @@ class EmbeddedPostgres:
                 return
         why = "took too long to start" if self.alive() else "stopped while starting"
         raise StoreUnavailable(f"PostgreSQL {'was cancelled' if cancelled() else why}; see {self._log}")
+
+
+def running(directory: Path) -> str | None:
+    """Return the URL of the server that another process of ours keeps running on *directory*, or None."""
+    data = directory.absolute() / "data"
+    note = data / "postmaster.pid"
+    if not note.exists() or cluster.server_on(data) is None:
+        return None
+    lines = note.read_text().splitlines()
+    # Source: PostgreSQL's storage/miscadmin.h, LOCK_FILE_LINE_SOCKET_DIR: the fifth line.
+    return _url(lines[_SOCKET_LINE]) if len(lines) > _SOCKET_LINE else None
+
+
+def _url(sockets_in: str) -> str:
+    return f"postgresql://{cluster.ROLE}@/{cluster.DATABASE}?host={quote(sockets_in, safe='')}"

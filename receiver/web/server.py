@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -24,7 +25,17 @@ _GRACE: Final = timedelta(seconds=5)
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us, so that a clean stop is exit status 0."""
+    """Leaves signals to us, so that a clean stop is exit status 0, and says where it listens."""
+
+    def __init__(self, config: uvicorn.Config, role: str) -> None:
+        super().__init__(config)
+        self._role = role
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in [each for server in self.servers for each in server.sockets]:
+            host, port, *_ = listener.getsockname()
+            log.info("server.started", role=self._role, host=host, port=port)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -57,12 +68,11 @@ async def serve(app: Starlette, *, host: str, port: int, name: str, stop: asynci
         timeout_graceful_shutdown=int(_GRACE.total_seconds()),
         backlog=4096,
     )
-    server = _Server(config)
+    server = _Server(config, name)
     if stop is None:
         stop = stop_on_signal()
     serving = asyncio.create_task(server.serve())
     waiting = asyncio.create_task(stop.wait())
-    log.info("server.started", role=name, host=host, port=port)
     await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = True
     waiting.cancel()
