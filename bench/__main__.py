@@ -1,0 +1,51 @@
+"""Run the benchmarks: `python -m bench [ack] [jobs] [start] [--rounds N] [--seconds S] [--json]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from bench import ack, jobs, machine, start
+from bench.figures import Figure, as_json, table
+from bench.parts import open_parts
+
+_ROWS = ("ack", "jobs", "start")
+
+
+def main() -> int:
+    """Measure, print the result on standard output, and return 1 when a must does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"what to measure: {', '.join(_ROWS)}; all by default")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each runs, in turn; medians count")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long one run takes, about")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    asked = parser.parse_args()
+    if unknown := set(asked.rows) - set(_ROWS):
+        parser.error(f"no such row: {', '.join(sorted(unknown))}")
+    figures, notes = measure(asked.rows or _ROWS, rounds=asked.rounds, seconds=asked.seconds)
+    if asked.json:
+        print(as_json(machine.describe(), figures, notes))
+    else:
+        print("\n".join(f"{name}: {value}" for name, value in machine.describe().items()), end="\n\n")
+        print(table(figures), end="\n\n")
+        print("\n".join(notes))
+    return 0 if all(figure.meets(figure.must) for figure in figures) else 1
+
+
+def measure(rows: list[str] | tuple[str, ...], *, rounds: int, seconds: float) -> tuple[list[Figure], list[str]]:
+    """Measure *rows* and return the figures and what a reader should know."""
+    figures: list[Figure] = []
+    notes = [] if machine.can_pin() else ["nothing was pinned to a core: this needs Linux and two cores"]
+    if "start" in rows:
+        found, said = start.measure(rounds=rounds)
+        figures, notes = figures + found, notes + said
+    for name, suite in (("ack", ack.measure), ("jobs", jobs.measure)):
+        if name in rows:
+            with open_parts() as parts:
+                found, said = suite(parts, rounds=rounds, seconds=seconds)
+            figures, notes = figures + found, notes + said
+    return figures, notes
+
+
+if __name__ == "__main__":
+    sys.exit(main())
