@@ -58,10 +58,8 @@ class Problem(Exception):
 
     def shown(self) -> str:
         """Return what a person sees: one line, and one for each field."""
-        if not self.fields:
-            return f"receiver: {clean(self.code)}: {clean(self.detail)}\n"
         lines = "".join(f"  {clean(each.field)}: {clean(each.message)}\n" for each in self.fields)
-        return f"receiver: {clean(self.code)}: {len(self.fields)} to mend\n{lines}"
+        return f"receiver: {clean(self.code)}: {clean(self.detail)}\n{lines}"
 
 
 @dataclass(frozen=True, slots=True)

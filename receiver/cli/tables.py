@@ -76,12 +76,12 @@ def span(seconds: float | None) -> str:
     return f"{sign}{whole // _DAY}d {whole % _DAY // _HOUR:02}h"
 
 
-def table(*columns: str, right: Iterable[str] = (), title: str | None = None) -> Table:
-    """Return an empty table; the columns in *right* are set flush right."""
-    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
-    flush = set(right)
+def table(*columns: str, right: Iterable[str] = (), fold: Iterable[str] = ()) -> Table:
+    """Return an empty table; the columns in *right* are set flush right, those in *fold* give way when it is narrow."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    flush, giving = set(right), set(fold)
     for name in columns:
-        made.add_column(name, justify="right" if name in flush else "left", overflow="fold")
+        made.add_column(name, justify="right" if name in flush else "left", overflow="fold", no_wrap=name not in giving)
     return made
 
 

@@ -44,6 +44,9 @@ FACTS: Final = (
     ("ended_at", "ended"),
 )
 
+#: Characters of a time without its fraction.
+SECONDS: Final = len("2026-01-01T00:00:00")
+
 _FIELD: Final = re.compile(r"([^=:]+)(:=|=)(.*)", re.DOTALL)
 
 
@@ -52,7 +55,7 @@ def submit(
     account: Annotated[str, typer.Argument(help="Which configured account pays")],
     kind: Annotated[str, typer.Argument(help="What is made, such as text-to-audio")],
     fields: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME=TEXT | NAME:=JSON]...", help="What the provider needs")
+        list[str] | None, typer.Argument(metavar="NAME=TEXT|NAME:=JSON", help="What the provider needs")
     ] = None,
     *,
     reference: Annotated[str | None, typer.Option(help="Your own id; need not be unique")] = None,
@@ -199,7 +202,11 @@ def _print_task(task: Mapping[str, Any]) -> None:
             facts.add_row(cell(label, style="dim"), state_cell(value) if name == "state" else cell(value))
     console.print(facts)
     if task["assets"]:
-        files = table("asset", "clip", "format", "state", "bytes", "length", "sha-256", right=("bytes", "length"))
+        files = table(
+            *("asset", "clip", "format", "state", "bytes", "length", "sha-256"),
+            right=("bytes", "length"),
+            fold=("clip", "sha-256"),
+        )
         for asset in task["assets"]:
             files.add_row(
                 *(cell(asset[name]) for name in ("id", "clip", "format")),
@@ -208,7 +215,7 @@ def _print_task(task: Mapping[str, Any]) -> None:
                 cell(f"{asset['sha256'][:16]}..." if asset["sha256"] else asset["error"], style="dim"),
             )
         console.print(files)
-    story = table("at", "event", "")
+    story = table("at", "event", "", fold=("",))
     for event in task["events"]:
         story.add_row(cell(event["at"], style="dim"), cell(event["type"]), cell(_data(event), style="dim"))
     console.print(story)
@@ -231,7 +238,11 @@ def _task_lines(task: Mapping[str, Any]) -> Iterable[Sequence[object]]:
 
 
 def _list_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
-    made = table("task", "state", "account", "kind", "files", "slack", "created", "reference", right=("files", "slack"))
+    made = table(
+        *("task", "state", "account", "kind", "files", "slack", "created", "reference"),
+        right=("files", "slack"),
+        fold=("account", "kind", "created", "reference"),
+    )
     for task in tasks:
         slack = task["slack_seconds"]
         made.add_row(
@@ -240,7 +251,7 @@ def _list_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
             *(cell(task[name]) for name in ("account", "kind")),
             cell(_files(task)),
             cell("" if slack is None else span(slack)),
-            cell(task["created_at"], style="dim"),
+            cell(f"{task['created_at'][:SECONDS]}Z", style="dim"),
             cell(task["reference"] or task["reason"] or ""),
         )
     return made

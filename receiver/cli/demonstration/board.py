@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from receiver.cli import api
-from receiver.cli.demonstration.orders import Placed
+from receiver.cli.demonstration.orders import Order, Placed
 from receiver.cli.demonstration.parts import StopRequest
 from receiver.cli.tables import ABSENT, STYLES, cell, size, span, state_cell, table
 from receiver.core.model import ENDS, State
@@ -27,6 +27,8 @@ LINE: Final = timedelta(seconds=1)
 PAGE: Final = 200
 #: Lines of the live table that hold no task.
 FRAME: Final = 7
+#: With their least widths, so that nothing moves while the table fills.
+COLUMNS: Final = {"#": 2, "task": 17, "order": 12, "state": 10, "files": 5, "bytes": 8, "slack": 7}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,16 +194,23 @@ def _row(number: int, placed: Placed, told: Mapping[str, Any]) -> Row:
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    made = table("#", "task", "prompt", "state", "files", "bytes", "slack", right=("#", "files", "bytes", "slack"))
+    made = table(*COLUMNS, right=("#", "files", "bytes", "slack"), fold=("order",))
+    for column, width in zip(made.columns, COLUMNS.values(), strict=True):
+        column.min_width = width
     for row in rows:
         stored = [asset for asset in row.assets if asset.state == "stored"]
         made.add_row(
             cell(row.number, style="dim"),
             cell(row.placed.task),
-            cell(f"{row.placed.order.prompt}, {row.placed.order.seconds} s", style="dim"),
+            _order_cell(row.placed.order),
             state_cell(row.state),
             cell(f"{len(stored)}/{len(row.assets)}" if row.assets else ABSENT),
             cell(size(sum(asset.bytes or 0 for asset in stored)) if stored else ABSENT),
             cell(ABSENT if row.slack is None else span(row.slack)),
         )
     return made
+
+
+def _order_cell(order: Order) -> Text:
+    """Keep to one line; where it is narrow the prompt is cut."""
+    return Text(f"{order.seconds} s {order.prompt}", style="dim", no_wrap=True, overflow="crop")

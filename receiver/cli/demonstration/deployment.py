@@ -87,7 +87,7 @@ def _sandbox(place: Place) -> Part:
 
 
 def _print_settings(console: Console) -> None:
-    made = table("settings that differ from the defaults", "")
+    made = table("settings that differ from the defaults", "", fold=("",))
     for name, value in places.differing(run.read_settings()):
         made.add_row(cell(name), cell(value, style="dim"))
     console.print(made)

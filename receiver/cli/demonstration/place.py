@@ -14,6 +14,7 @@ from typing import Final
 
 from pydantic import BaseModel, SecretStr
 
+from receiver.core.errors import Misconfigured
 from receiver.local.store import BUCKET, HOST, is_free
 from receiver.settings import Settings
 
@@ -69,17 +70,20 @@ class Place:
 
 
 def make(parent: Path) -> Place:
-    """Make the directory of a new run below *parent*, named for the time (UTC), and draw port and secrets."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    number = 1
-    while True:
-        directory = parent.absolute() / (stamp if number == 1 else f"{stamp}-{number}")
-        try:
-            directory.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-            continue
-        break
+    """
+    Make the directory of a new run below *parent*, named for the time (UTC), and draw port and secrets.
+
+    Raises:
+        Misconfigured: There is no room for it below *parent*.
+    """
+    stamp = (
+        datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z").replace(":", "").replace("-", "")
+    )
+    directory = parent.absolute() / stamp
+    try:
+        directory.mkdir(parents=True)
+    except OSError as exc:
+        raise Misconfigured(f"no directory can be made below {parent}: {exc.strerror}") from exc
     port = next(port for port in secrets.SystemRandom().sample(PORTS, len(PORTS)) if is_free(port))
     signing = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     return Place(directory=directory, port=port, api_key=secrets.token_urlsafe(32), webhook_secret=signing)

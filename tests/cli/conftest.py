@@ -1,0 +1,45 @@
+"""A running service for the commands that speak to one."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.rig import Demo, start_demo
+
+
+@pytest.fixture(scope="session")
+def demo_parent() -> Iterator[Path]:
+    """Passable for the database's user when the tests run as root."""
+    place = Path(tempfile.mkdtemp(prefix="receiver-cli-"))
+    place.chmod(0o711)
+    yield place
+    shutil.rmtree(place)
+
+
+@pytest.fixture
+def demo_directory(demo_parent: Path) -> Path:
+    """Of the test's own demo."""
+    return Path(tempfile.mkdtemp(dir=demo_parent))
+
+
+@pytest.fixture
+def start(demo_directory: Path) -> Iterator[Callable[..., Demo]]:
+    """Start a demo in the test's own directory."""
+    with ExitStack() as stack:
+        yield lambda *options: stack.enter_context(contextmanager(start_demo)(demo_directory, *options))
+
+
+@pytest.fixture(scope="session")
+def kept(demo_parent: Path) -> Iterator[Demo]:
+    """A service with two archived tasks, and its sandbox."""
+    with contextmanager(start_demo)(Path(tempfile.mkdtemp(dir=demo_parent)), "--keep", "--tasks", "2") as demo:
+        demo.read_until("Ctrl-C stops")
+        yield demo
+        assert demo.end(signal.SIGTERM) == 0
