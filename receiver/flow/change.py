@@ -107,10 +107,7 @@ async def apply_report(conn: Connection, deal: Deal, locked: Locked, heard: Hear
         attention=decision.attention or after.attention,
     )
     if decision.event is not None:
-        failed = decision.state is State.FAILED
-        after = replace(
-            after, reason="provider_failed" if failed else None, detail=(report.reason or None) if failed else None
-        )
+        after = _with_verdict(after, report)
         story.append(Event(after.id, decision.event, {"trust": trust, **_why(after)}))
     if decision.event == "task.reopened":
         after = replace(after, revision=after.revision + 1)
@@ -118,6 +115,15 @@ async def apply_report(conn: Connection, deal: Deal, locked: Locked, heard: Hear
         after = _without_media(after, trust)
     after, wanted = await _want_media(conn, deal, locked, heard, after)
     return await commit(conn, deal, locked, after, [*story, *wanted], fetch=_is_fresh(locked.task, decision))
+
+
+def _with_verdict(after: Task, report: Report) -> Task:
+    """Keep the provider's reason for a failure; bytes that are stored already win over it."""
+    if after.state is not State.FAILED:
+        return replace(after, reason=None, detail=None)
+    if any(asset.state is AssetState.STORED for asset in after.assets):
+        return replace(after, state=State.SUCCEEDED, reason=None, detail=None)
+    return replace(after, reason="provider_failed", detail=report.reason or None)
 
 
 def _is_fresh(before: Task, decision: Decision) -> bool:
@@ -148,7 +154,7 @@ async def _want_media(
             if old is None:
                 story.append(Event(after.id, "asset.wanted", {"clip": each.clip, "format": each.format}))
     pending = [asset for asset in known.values() if asset.state is AssetState.PENDING]
-    if after.state is State.FAILED:
+    if heard.decision.state is State.FAILED:
         for asset in pending:
             saved = await assets.save(conn, replace(asset, state=AssetState.INVALID, error="provider_failed"))
             known[asset.clip, asset.format] = saved or asset
