@@ -220,7 +220,7 @@ async def release_held(conn: Connection, deal: Deal) -> int:
     if standing.paused_at is not None:
         return 0
     free = deal.account.concurrency - await tasks.in_flight(conn, deal.account.id)
-    return await jobs.release_held(conn, deal.account.id, free) if free > 0 else 0
+    return await jobs.release_held(conn, deal.account.id, max(free, 0))
 
 
 async def _follow_up(

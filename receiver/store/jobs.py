@@ -168,10 +168,19 @@ UPDATE job
 """
 
 RELEASE_HELD: Final = """
--- store.jobs.release_held: the longest waiting first; the caller holds the account's lock
+-- store.jobs.release_held: those whose task has its slot already, and the longest waiting of the others; the caller
+-- holds the account's lock
+WITH sent AS (
+    SELECT job.id FROM task JOIN job ON job.kind = 'submit' AND job.subject = task.id AND job.held
+     WHERE task.account = %(account)s AND task.state = 'submitting' FOR UPDATE OF job SKIP LOCKED
+), waiting AS (
+    SELECT id FROM job
+     WHERE held AND account = %(account)s
+       AND NOT EXISTS (SELECT FROM task WHERE task.id = job.subject AND task.state = 'submitting')
+     ORDER BY deliver_by, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
 UPDATE job SET held = false, state = 'ready', run_at = now()
- WHERE id IN (SELECT id FROM job WHERE held AND account = %(account)s
-               ORDER BY deliver_by, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+ WHERE id IN (SELECT id FROM sent UNION ALL SELECT id FROM waiting)
 """
 
 HELD_ACCOUNTS: Final = """
@@ -274,7 +283,11 @@ async def hold(conn: Connection, job: Job) -> None:
 
 
 async def release_held(conn: Connection, account: AccountId, limit: int) -> int:
-    """Ready up to *limit* held jobs in their order and return how many; the caller holds the account's lock."""
+    """
+    Ready up to *limit* held jobs in their order, and all whose task has its slot already; return how many.
+
+    The caller holds the account's lock.
+    """
     released = (await conn.execute(RELEASE_HELD, {"account": account, "limit": limit})).rowcount
     if released:
         await conn.execute(WAKE)
