@@ -9,7 +9,7 @@ from typing import Final, assert_never
 import structlog
 
 from receiver import telemetry
-from receiver.core import lifecycle
+from receiver.core import lifecycle, schedule
 from receiver.core.errors import MoveRefused, ProviderUnreachable
 from receiver.core.lifecycle import Seen
 from receiver.core.model import CreateId, Report, State, Task, Trust
@@ -147,14 +147,14 @@ async def _is_overdue(conn: Connection, deal: Deal, locked: Locked, *, probed: b
 async def _probe(services: Services, job: Job, step: _Probe) -> Outcome | None:
     """Ask whether an earlier create arrived; None when it did not and may be sent again."""
     deal = services.deals[step.task.account]
-    answer = await reconcile.ask_provider(services, deal, step.task)
+    # Without a query route time alone says that the earlier create is settled.
+    answer = await reconcile.ask_provider(services, deal, step.task) if deal.profile.query else UnknownTask()
     if isinstance(answer, Report):
-        await _hear(services, job, answer)
-        return Done()
-    if isinstance(answer, AccountRefused):
-        return await _pause(services, job, deal, answer, unsure=True)
+        return await _hear(services, job, deal, answer)
     if not isinstance(answer, UnknownTask):
         await reconcile.unanswered(services, deal, step.task.id)
+        if isinstance(answer, AccountRefused):
+            return await _pause(services, job, deal, answer, unsure=True)
         return Retry("provider_unreachable")
     await _note_unknown(services, job, deal)
     if step.task.due_at is not None and step.now >= step.task.due_at:
@@ -221,7 +221,8 @@ async def _answered(services: Services, job: Job, step: _Send, raw: WireAnswer) 
             return await _pause(services, job, deal, answer, unsure=step.was_unsure)
         case Busy():
             await _not_made(services, job, step)
-            return Retry("provider_busy", raw.retry_after)
+            wait = raw.retry_after
+            return Retry("provider_busy", None if wait is None else min(wait, schedule.LONGEST_PAUSE))
         case Unsure():
             return Retry("provider_unreachable")
         case _:  # pragma: no cover
@@ -258,8 +259,7 @@ async def _refused(services: Services, job: Job, step: _Send, answer: Refused) -
     if step.task.sends > 1 and deal.profile.query:
         found = await reconcile.ask_provider(services, deal, step.task)
         if isinstance(found, Report):
-            await _hear(services, job, found)
-            return Done()
+            return await _hear(services, job, deal, found)
         if not isinstance(found, UnknownTask):
             return Retry("provider_unreachable")
     async with services.database.transaction() as conn:
@@ -303,10 +303,16 @@ async def _pause(services: Services, job: Job, deal: Deal, answer: AccountRefuse
     return Held()
 
 
-async def _hear(services: Services, job: Job, report: Report) -> None:
+async def _hear(services: Services, job: Job, deal: Deal, report: Report) -> Outcome:
+    """Apply an answer to a question about a create; one about another task settles nothing."""
     async with services.database.transaction() as conn:
         locked = await tasks.lock(conn, advance.task_of(job))
-        if locked is not None:
-            deal = services.deals[locked.task.account]
-            after = replace(locked.task, polls=locked.task.polls + 1, last_polled_at=locked.now, query_wanted=False)
-            await advance.hear(conn, deal, Locked(after, locked.now), report, Trust.CONFIRMED)
+        if locked is None:
+            return Done()
+        after = replace(locked.task, polls=locked.task.polls + 1, last_polled_at=locked.now, query_wanted=False)
+        outcome = await advance.hear(conn, deal, Locked(after, locked.now), report, Trust.CONFIRMED)
+        heard = await tasks.lock(conn, locked.task.id)
+    if heard is None or heard.task.state not in change.BEFORE_SENT:
+        return Done()
+    await reconcile.unanswered(services, deal, locked.task.id)
+    return Retry(outcome)

@@ -1,0 +1,79 @@
+"""How the accounts stand, and a person's pause of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from receiver.core.errors import NotFound
+from receiver.core.model import Account, AccountId
+from receiver.flow import reconcile
+from receiver.flow.services import Deal, Services
+from receiver.store import accounts, jobs, tasks
+from receiver.store.accounts import Pause
+from receiver.store.db import Connection
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """An account as configured, and what the database says of it."""
+
+    account: Account
+    pause: Pause
+    #: Tasks that hold a slot at the provider, and tasks that wait for one.
+    in_flight: int
+    waiting: int
+
+
+async def all_of(services: Services) -> list[Standing]:
+    """Return the standing of every configured account."""
+    async with services.database.connection() as conn:
+        return [await _standing(conn, deal) for deal in services.deals.values()]
+
+
+async def pause(services: Services, account: AccountId) -> Standing:
+    """
+    Let submits of *account* wait until `resume`; queries and archiving go on.
+
+    Raises:
+        NotFound: There is no such account.
+    """
+    deal = _known(services, account)
+    async with services.database.transaction() as conn:
+        await accounts.lock(conn, account)
+        if await accounts.pause(conn, account, "paused_by_operator", ""):
+            log.warning("account.paused", account=account, reason="paused_by_operator")
+        return await _standing(conn, deal)
+
+
+async def resume(services: Services, account: AccountId) -> Standing:
+    """
+    Let submits of *account* go on.
+
+    Raises:
+        NotFound: There is no such account.
+    """
+    deal = _known(services, account)
+    await reconcile.resume(services, deal)
+    async with services.database.connection() as conn:
+        return await _standing(conn, deal)
+
+
+def _known(services: Services, account: AccountId) -> Deal:
+    deal = services.deals.get(account)
+    if deal is None:
+        raise NotFound("no such account")
+    return deal
+
+
+async def _standing(conn: Connection, deal: Deal) -> Standing:
+    account = deal.account
+    return Standing(
+        account=account,
+        pause=await accounts.get(conn, account.id),
+        in_flight=await tasks.in_flight(conn, account.id),
+        waiting=await jobs.held_of(conn, account.id),
+    )

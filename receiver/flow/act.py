@@ -1,0 +1,253 @@
+"""What a person may do to a task: cancel, try again, ask again, adopt. Each act is an event."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from receiver.core import deadlines, ids, lifecycle
+from receiver.core.errors import (
+    AlreadyKnown,
+    AlreadySent,
+    Conflict,
+    FieldError,
+    InvalidInput,
+    MayChargeTwice,
+    MoveRefused,
+    NotFound,
+    NotRetryable,
+    StoreUnavailable,
+)
+from receiver.core.lifecycle import Seen
+from receiver.core.model import AccountId, AssetState, CreateId, JobKind, State, Task, TaskId
+from receiver.flow import change, spending
+from receiver.flow.services import Deal, Services
+from receiver.store import assets, events, jobs, tasks
+from receiver.store.db import Connection
+from receiver.store.events import Event
+from receiver.store.jobs import Wanted
+from receiver.store.keys import Key
+from receiver.store.tasks import Locked, NewTask
+
+log = structlog.get_logger(__name__)
+
+#: Characters of a provider's id (providers.md D26).
+LONGEST_ID: Final = 256
+_DRAWS: Final = 5
+#: What to do instead, where nothing can be tried again.
+_INSTEAD: Final = {
+    State.ARCHIVED: "it is archived",
+    State.CANCELLED: "it was cancelled; submit a new task",
+    State.FAILED: "the provider failed it; submit a new task",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adoption:
+    """A task that was made elsewhere and whose media shall be archived."""
+
+    account: AccountId
+    kind: str
+    provider_task_id: str
+    reference: str | None = None
+    labels: Mapping[str, str]
+
+
+async def cancel(services: Services, owner: str, task: TaskId) -> None:
+    """
+    Cancel a task that was never sent.
+
+    Raises:
+        NotFound: There is no such task.
+        AlreadySent: The provider may have it.
+    """
+    async with services.database.transaction() as conn:
+        locked, deal = await _lock(conn, services, owner, task)
+        try:
+            decision = lifecycle.follow(locked.task, Seen.CANCEL)
+        except MoveRefused as exc:
+            raise AlreadySent(f"the task is {locked.task.state}; only an accepted one can be cancelled") from exc
+        if decision.event is not None and locked.task.sends:
+            raise AlreadySent("an earlier send of this task may have reached the provider")
+        if decision.event is not None:
+            after = replace(locked.task, state=decision.state, reason="cancelled_by_owner")
+            await change.commit(conn, deal, locked, after, [Event(task, decision.event)])
+
+
+async def refresh(services: Services, owner: str, task: TaskId) -> None:
+    """
+    Ask the provider after a task now, whatever its state.
+
+    Raises:
+        NotFound: There is no such task.
+        Conflict: It was never sent, or the provider cannot be asked.
+    """
+    async with services.database.transaction() as conn:
+        locked, deal = await _lock(conn, services, owner, task)
+        if not deal.profile.query:
+            raise Conflict(f"{deal.profile.name} has no query route")
+        if locked.task.sends == 0 and locked.task.provider_task_id is None:
+            raise Conflict("the task was never sent, so the provider has nothing to say of it")
+        after = replace(locked.task, query_wanted=True)
+        await change.commit(conn, deal, locked, after, [Event(task, "task.refresh_asked")])
+
+
+async def retry(services: Services, owner: str, task: TaskId, *, may_charge_twice: bool = False) -> None:
+    """
+    Try again what has failed: the send of a task, its media, or its dead jobs; the id stays.
+
+    Raises:
+        NotFound: There is no such task.
+        NotRetryable: There is nothing to try again.
+        MayChargeTwice: It must be said that a second charge is accepted.
+    """
+    async with services.database.transaction() as conn:
+        locked, deal = await _lock(conn, services, owner, task)
+        seen = _way(locked.task)
+        if seen is None:
+            await _revive(conn, deal, locked)
+        elif seen is Seen.RETRY_MEDIA:
+            await _retry_media(conn, deal, locked)
+        else:
+            await _retry_send(conn, deal, locked, may_charge_twice=may_charge_twice)
+
+
+async def adopt(services: Services, key: Key, adoption: Adoption) -> TaskId:
+    """
+    Take over a task that was made elsewhere: it is asked after, and its media are archived.
+
+    Raises:
+        InvalidInput: A field is wrong.
+        AlreadyKnown: It is one of our tasks.
+        SpendLimit: The key or the account has reached its limit.
+    """
+    deal = services.deal(adoption.account)
+    _check_adoption(deal, adoption)
+    for _ in range(_DRAWS):
+        new = _adopted(services, key, adoption)
+        async with services.database.transaction() as conn:
+            known = await tasks.at_provider(conn, adoption.account, adoption.provider_task_id)
+            if known is not None:
+                raise AlreadyKnown(f"this is task {known}")
+            await spending.guard(conn, deal.account, key, services.clock())
+            due_at = await tasks.adopt(conn, new, adoption.provider_task_id, longest=deal.profile.longest)
+            if due_at is None:
+                continue
+            story = {"account": new.account, "kind": new.kind, "adopted": adoption.provider_task_id}
+            await events.add(conn, [Event(new.id, "task.accepted", story)])
+            wish = Wanted(kind=JobKind.QUERY, subject=new.id, account=new.account, deliver_by=due_at)
+            await jobs.want(conn, [wish])
+        log.info("task.adopted", task_id=new.id, account=new.account)
+        return new.id
+    raise StoreUnavailable("no free task id")
+
+
+async def _lock(conn: Connection, services: Services, owner: str, task: TaskId) -> tuple[Locked, Deal]:
+    locked = await tasks.lock(conn, task)
+    if locked is None or locked.task.owner != owner:
+        raise NotFound("no such task")
+    return locked, services.deals[locked.task.account]
+
+
+def _way(task: Task) -> Seen | None:
+    """Return what can be tried again; None when it is the jobs of an open task."""
+    has_media = bool(task.assets)
+    match task.state:
+        case State.REJECTED:
+            return Seen.RETRY_SEND
+        case State.EXPIRED:
+            return Seen.RETRY_MEDIA if has_media else Seen.RETRY_SEND
+        case State.PARTIAL:
+            return Seen.RETRY_MEDIA
+        case State.FAILED if has_media and task.reason == "media_invalid":
+            return Seen.RETRY_MEDIA
+        case State.SUBMITTING if task.attention == "create_unknown":
+            return Seen.RETRY_SEND
+        case State.ARCHIVED | State.CANCELLED | State.FAILED:
+            raise NotRetryable(_INSTEAD[task.state])
+        case _ if task.attention == "job_dead":
+            return None
+        case _:
+            raise NotRetryable(f"the task is {task.state} and under way")
+
+
+async def _revive(conn: Connection, deal: Deal, locked: Locked) -> None:
+    """Let the dead jobs of an open task run again."""
+    task = locked.task
+    await change.commit(conn, deal, locked, replace(task, attention=None), [Event(task.id, "task.retried")])
+    await jobs.revive(conn, task.id)
+
+
+async def _retry_media(conn: Connection, deal: Deal, locked: Locked) -> None:
+    """Fetch again what is expired or invalid, with a fresh link."""
+    task = locked.task
+    decision = lifecycle.follow(task, Seen.RETRY_MEDIA)
+    rows = []
+    for asset in task.assets:
+        if asset.state is AssetState.STORED:
+            rows.append(asset)
+            continue
+        gone_at = max(asset.gone_at, locked.now + deadlines.GRACE)
+        again = replace(asset, state=AssetState.PENDING, error=None, gone_at=gone_at)
+        rows.append(await assets.save(conn, again) or asset)
+    after = replace(
+        task, state=decision.state, assets=tuple(rows), reason=None, detail=None, attention=None, query_wanted=True
+    )
+    await change.commit(conn, deal, locked, after, [Event(task.id, "task.retried")], fetch=True)
+
+
+async def _retry_send(conn: Connection, deal: Deal, locked: Locked, *, may_charge_twice: bool) -> None:
+    """Send again under the same id - after a question, where the provider may have it already."""
+    task = locked.task
+    enforced = deal.profile.create_id is CreateId.ENFORCED
+    if task.sends and not enforced and not may_charge_twice:
+        raise MayChargeTwice(
+            f"{deal.profile.name} does not refuse a repeated id, so this may be charged twice; say so to go on"
+        )
+    decision = lifecycle.follow(task, Seen.RETRY_SEND)
+    after = replace(
+        task,
+        state=decision.state,
+        submit_by=locked.now + deadlines.SUBMIT_WITHIN,
+        settle_by=task.settle_by if decision.state is State.SUBMITTING else None,
+        unsure=bool(task.sends) and enforced,
+        reason=None,
+        detail=None,
+        attention=None,
+    )
+    story = [Event(task.id, "task.retried", {"may_charge_twice": may_charge_twice})]
+    await change.commit(conn, deal, locked, after, story)
+    if decision.state is State.SUBMITTING:
+        await jobs.revive(conn, task.id)
+
+
+def _check_adoption(deal: Deal, adoption: Adoption) -> None:
+    errors = []
+    if adoption.kind not in deal.profile.kinds:
+        errors.append(FieldError("kind", f"must be one of {', '.join(deal.profile.kinds)}"))
+    if not deal.profile.query:
+        errors.append(FieldError("account", f"{deal.profile.name} has no query route, so nothing can be adopted"))
+    made = adoption.provider_task_id
+    if not (0 < len(made) <= LONGEST_ID and made.isprintable()):
+        errors.append(FieldError("provider_task_id", f"must be 1 to {LONGEST_ID} printable characters"))
+    if errors:
+        raise InvalidInput(errors)
+
+
+def _adopted(services: Services, key: Key, adoption: Adoption) -> NewTask:
+    return NewTask(
+        id=ids.task_id(services.clock(), int(services.random() * ids.SPREAD)),
+        owner=key.owner,
+        account=adoption.account,
+        kind=adoption.kind,
+        input={},
+        reference=adoption.reference,
+        labels=adoption.labels,
+        idempotency_key=None,
+        request_hash=hashlib.sha256(adoption.provider_task_id.encode()).digest(),
+        api_key=key.id,
+    )
