@@ -7,11 +7,11 @@ The rules and their reasons are those of storage.md 3.2.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
+import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -23,10 +23,15 @@ from urllib.parse import urljoin
 import httpcore
 
 from receiver.core.errors import DownloadFailed, FetchBlocked, LinkDead
+from receiver.transfer.body import Body, Loan, Shelf
 from receiver.transfer.client import TRANSPORT_ERRORS, GuardedClient, guarded_client, headers_of
 from receiver.transfer.guard import FetchPolicy, target_of
-from receiver.transfer.spool import DEFAULT_FLOOR, Spool, SpoolFile
+from receiver.transfer.spool import DEFAULT_FLOOR, Spool
 
+#: Bytes that a download is expected to need at most; larger ones are rare.
+DEFAULT_USUAL: Final = 32 * 1024 * 1024
+#: How long bytes wait for a next try that does not come.
+DEFAULT_KEEP_FOR: Final = timedelta(hours=1)
 #: Policies whose connections are kept alive at once.
 MAX_CLIENTS: Final = 32
 
@@ -64,7 +69,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
-    """A file on our disk, until it is discarded; leaving a `with` block discards it."""
+    """A file on our disk, until it is discarded; leaving a `with` block discards it, unless it was kept."""
 
     path: Path
     #: Bytes.
@@ -75,11 +80,20 @@ class Download:
     length_verified: bool
     #: The host that gave the bytes, after redirects.
     final_host: str
-    _file: SpoolFile = field(repr=False, compare=False)
+    _loan: Loan = field(repr=False, compare=False)
+
+    def keep(self) -> None:
+        """
+        Leave the file to the next fetch of the same key; without a key this discards it.
+
+        Do not read it afterwards: it goes when a download needs its room or when
+        it has waited too long.
+        """
+        self._loan.keep()
 
     def discard(self) -> None:
-        """Remove the file; harmless when repeated."""
-        self._file.discard()
+        """Remove the file, unless it was kept; harmless when repeated."""
+        self._loan.discard()
 
     def __enter__(self) -> Self:
         return self
@@ -102,55 +116,15 @@ class _Again(Exception):
     """This attempt failed, another may not; the text says why."""
 
 
-class _Body:
-    """What has arrived so far, over all attempts."""
-
-    def __init__(self, file: SpoolFile) -> None:
-        self.file = file
-        self.etag: str | None = None
-        self.total: int | None = None
-        self.length_verified = False
-        self.final_host = ""
-        self._hashes = _hashes()
-
-    def add(self, chunk: bytes) -> None:
-        for digest in self._hashes:
-            digest.update(chunk)
-        self.file.write(chunk)
-
-    def restart(self) -> None:
-        if self.file.size:
-            self.file.restart()
-        self._hashes = _hashes()
-        self.etag = self.total = None
-
-    @property
-    def resumable(self) -> bool:
-        return self.etag is not None and self.file.size > 0
-
-    def finished(self) -> Download:
-        sha256, md5 = self._hashes
-        return Download(
-            path=self.file.path,
-            size=self.file.size,
-            sha256=sha256.digest(),
-            md5=md5.digest(),
-            length_verified=self.length_verified,
-            final_host=self.final_host,
-            _file=self.file,
-        )
-
-
-def _hashes() -> tuple[hashlib._Hash, hashlib._Hash]:
-    return hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-
-
 class Downloader:
     """
     Fetches media into *spool*; one per process.
 
     *floor* (bytes) stays free on the disk, *quota* (bytes) bounds what lies in
-    the spool at once. *tls* replaces the trusted authorities.
+    the spool at once, kept files included. What failed or was kept under a key
+    waits *keep_for* for the next fetch of that key, and yields its room to
+    downloads before that. *usual* (bytes) is what a download is expected to need.
+    *tls* replaces the trusted authorities; *clock* gives seconds that only grow.
     """
 
     def __init__(
@@ -160,17 +134,27 @@ class Downloader:
         *,
         floor: int = DEFAULT_FLOOR,
         quota: int | None = None,
+        usual: int = DEFAULT_USUAL,
+        keep_for: timedelta = DEFAULT_KEEP_FOR,
         tls: SSLContext | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._spool = Spool(spool, floor=floor, quota=quota)
+        self._shelf = Shelf(keep_for, clock)
+        self._spool = Spool(spool, floor=floor, quota=quota, give_way=self._shelf.drop_oldest)
+        self._usual = usual
         self._limits = limits or Limits()
         self._tls = tls
         self._clients: OrderedDict[FetchPolicy, GuardedClient] = OrderedDict()
         self._busy: dict[FetchPolicy, int] = {}
 
-    async def fetch(self, url: str, policy: FetchPolicy) -> Download:
+    async def fetch(self, url: str, policy: FetchPolicy, *, key: str | None = None) -> Download:
         """
-        Fetch *url* whole; the caller discards the result.
+        Fetch *url* whole; the caller discards or keeps the result.
+
+        *key* names the media, whatever link leads to them. A file kept under it is
+        returned without a request. What an earlier fetch of it got before the link
+        died or the host failed is gone on from, where the host answers with the
+        same strong ETag.
 
         Safe to repeat. Errors never quote the URL.
 
@@ -180,14 +164,37 @@ class Downloader:
             DownloadFailed: Not whole in time, too large, or not what HTTP says.
             SpoolFull: No room on our disk.
         """
-        target_of(url, policy)
-        self._spool.check_room(0)
-        with self._spool.open() as file:
-            try:
-                async with asyncio.timeout(self._limits.total.total_seconds()), self._client(policy) as client:
-                    return await self._attempts(client, url, policy, _Body(file))
-            except TimeoutError as exc:
-                raise DownloadFailed("not whole within the time allowed") from exc
+        self._shelf.tidy()
+        try:
+            with self._body(key) as body:
+                if not body.whole:
+                    target_of(url, policy)
+                    self._spool.check_room(0)
+                    async with asyncio.timeout(self._limits.total.total_seconds()), self._client(policy) as client:
+                        await self._attempts(client, url, policy, body)
+                return self._lend(key, body)
+        except TimeoutError as exc:
+            raise DownloadFailed("not whole within the time allowed") from exc
+        except _Again as exc:
+            raise DownloadFailed(str(exc)) from exc
+
+    def has_room(self) -> bool:
+        """Tell whether one more download of the usual size may begin; what merely waits does not count."""
+        return self._spool.has_room(self._usual, spare=self._shelf.size)
+
+    def has_whole(self, key: str) -> bool:
+        """Tell whether a fetch of *key* now would need no link."""
+        self._shelf.tidy()
+        return self._shelf.has_whole(key)
+
+    def forget(self, key: str) -> None:
+        """Remove what waits for the next fetch of *key*; harmless when that is nothing."""
+        self._shelf.drop(key)
+
+    def tidy(self) -> None:
+        """Remove what has waited too long, and all that waits while the disk has too little free space."""
+        self._shelf.tidy()
+        self._spool.relieve()
 
     async def aclose(self) -> None:
         """Close the connections and remove the spool's files."""
@@ -195,6 +202,34 @@ class Downloader:
             await client.aclose()
         self._clients.clear()
         self._spool.close()
+
+    @contextmanager
+    def _body(self, key: str | None) -> Iterator[Body]:
+        """Give what there is of *key*; an end that a later fetch can mend puts it back, any other error drops it."""
+        body = self._shelf.take(key) or Body(self._spool.open())
+        used = False
+        try:
+            yield body
+            used = True
+        except (_Again, TimeoutError, LinkDead):
+            used = self._shelf.put(key, body)
+            raise
+        finally:
+            if not used:
+                body.file.discard()
+
+    def _lend(self, key: str | None, body: Body) -> Download:
+        body.whole = True
+        body.file.close()
+        return Download(
+            path=body.file.path,
+            size=body.file.size,
+            sha256=body.sha256,
+            md5=body.md5,
+            length_verified=body.length_verified,
+            final_host=body.final_host,
+            _loan=Loan(self._shelf, key, body),
+        )
 
     @asynccontextmanager
     async def _client(self, policy: FetchPolicy) -> AsyncIterator[GuardedClient]:
@@ -218,7 +253,7 @@ class Downloader:
         for client in surplus:
             await client.aclose()
 
-    async def _attempts(self, client: GuardedClient, url: str, policy: FetchPolicy, body: _Body) -> Download:
+    async def _attempts(self, client: GuardedClient, url: str, policy: FetchPolicy, body: Body) -> None:
         pause = self._limits.backoff.total_seconds()
         for attempt in range(1, self._limits.attempts + 1):
             try:
@@ -226,14 +261,14 @@ class Downloader:
             except (_Again, *TRANSPORT_ERRORS) as exc:
                 if attempt == self._limits.attempts:
                     why = str(exc) if isinstance(exc, _Again) else type(exc).__name__
-                    raise DownloadFailed(f"{why}, after {attempt} attempts") from exc
+                    raise _Again(f"{why}, after {attempt} attempts") from exc
                 await asyncio.sleep(pause)
                 pause *= 2
             else:
-                return body.finished()
+                return
         raise DownloadFailed("no attempt is allowed")
 
-    async def _attempt(self, client: GuardedClient, url: str, policy: FetchPolicy, body: _Body) -> None:
+    async def _attempt(self, client: GuardedClient, url: str, policy: FetchPolicy, body: Body) -> None:
         """Ask once for what is missing, following redirects by hand."""
         for _ in range(self._limits.redirects + 1):
             next_url = await self._hop(client, url, policy, body)
@@ -242,7 +277,7 @@ class Downloader:
             url = next_url
         raise DownloadFailed("too many redirects")
 
-    async def _hop(self, client: GuardedClient, url: str, policy: FetchPolicy, body: _Body) -> str | None:
+    async def _hop(self, client: GuardedClient, url: str, policy: FetchPolicy, body: Body) -> str | None:
         """Make one request; give the URL that it leads to, None when the body is whole."""
         headers = {"Accept": "*/*"}
         if body.etag is not None and body.resumable:
@@ -261,7 +296,7 @@ class Downloader:
         except TimeoutError as exc:
             raise _Again("no headers in time") from exc
 
-    def _begin(self, response: httpcore.Response, body: _Body) -> None:
+    def _begin(self, response: httpcore.Response, body: Body) -> None:
         """Judge status and headers; afterwards *body* is ready for what comes."""
         headers = headers_of(response)
         _judge_status(response.status, body)
@@ -281,7 +316,7 @@ class Downloader:
                 raise DownloadFailed("larger than allowed")
             self._spool.check_room(length)
 
-    async def _receive(self, response: httpcore.Response, body: _Body) -> None:
+    async def _receive(self, response: httpcore.Response, body: Body) -> None:
         """Take the raw body in, under the cap and above the least rate."""
         clock = asyncio.get_running_loop().time
         window = self._limits.rate_window.total_seconds()
@@ -312,7 +347,7 @@ def _redirect(url: str, response: httpcore.Response, policy: FetchPolicy) -> str
     return next_url
 
 
-def _judge_status(status: int, body: _Body) -> None:
+def _judge_status(status: int, body: Body) -> None:
     """Pass 200, and 206 where it was asked for."""
     if status == _OK or (status == _PARTIAL and body.resumable):
         return
@@ -324,12 +359,12 @@ def _judge_status(status: int, body: _Body) -> None:
     raise _Again(f"the host answered {status}")
 
 
-def _judge_range(content_range: str, etag: str, body: _Body) -> None:
+def _judge_range(content_range: str, etag: str, body: Body) -> None:
     """Refuse a part that does not continue what we have, to its end; the next attempt starts anew."""
     match = _CONTENT_RANGE.fullmatch(content_range)
     first, last, total = (int(text) for text in match.groups()) if match else (-1, -1, -1)
     fits = first == body.file.size and last == total - 1 and body.total in (None, total)
-    if not fits or etag not in {"", body.etag}:
+    if not fits or etag != body.etag:
         body.restart()
         raise _Again("the host resumed with other bytes")
     body.total = total
