@@ -56,15 +56,24 @@ def demo(
     with stop.heard():
         place = places.make(data_dir)
         console.print("starting sandbox, database, store, web and worker below", report.near(place.directory))
-        with deployed(place, console, stop) as running:
-            outcome = perform(running, tasks, console, stop)
-            report.show(outcome, place, console)
-            if as_json:
-                sys.stdout.write(outcome.as_json() + "\n")
-                sys.stdout.flush()
-            if keep:
-                _keep(running, place, console, stop)
+        try:
+            outcome = _run(place, tasks, console, stop, as_json=as_json, keep=keep)
+        except BaseException:
+            console.print("what happened is in", f"{report.near(place.directory)}/*.log", soft_wrap=True)
+            raise
     raise typer.Exit(0 if outcome.agrees else 1)
+
+
+def _run(place: Place, number: int, console: Console, stop: StopRequest, *, as_json: bool, keep: bool) -> Outcome:
+    with deployed(place, console, stop) as running:
+        outcome = perform(running, number, console, stop)
+        report.show(outcome, place, console)
+        if as_json:
+            sys.stdout.write(outcome.as_json() + "\n")
+            sys.stdout.flush()
+        if keep:
+            _keep(running, place, console, stop)
+    return outcome
 
 
 def perform(running: Running, number: int, console: Console, stop: StopRequest) -> Outcome:

@@ -89,6 +89,10 @@ class Demo:
     def end(self, number: signal.Signals) -> int:
         """Send a signal, read to the end and return the exit status."""
         self.process.send_signal(number)
+        return self.read_to_the_end()
+
+    def read_to_the_end(self) -> int:
+        """Read the rest of what it says and return the exit status."""
         assert self.process.stdout is not None
         self.lines += self.process.stdout.readlines()
         self.process.stdout.close()

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from unittest import mock
 
 import pytest
 import typer
 
 from receiver.cli import tasks
+from receiver.cli.main import main
 from tests.cli.rig import RECEIVER, Demo, environment, until
 
 #: The first test waits for the whole service to start.
@@ -19,12 +25,29 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 ORDER = ("sandbox", "text-to-audio", "prompt=rain", "duration:=3.0")
 
 
-def ask(kept: Demo, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `receiver tasks`."""
-    told = {"RECEIVER_URL": kept.url, "RECEIVER_API_KEY": kept.key, **(env or {})}
-    return subprocess.run(
-        [*RECEIVER, "tasks", *arguments], capture_output=True, text=True, check=False, env=environment(told)
-    )
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What came of a command."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def ask(kept: Demo, *arguments: str, env: Mapping[str, str] | None = None) -> Said:
+    """Run `receiver tasks`, in this process because a fresh one takes a second to start."""
+    told = environment({"RECEIVER_URL": kept.url, "RECEIVER_API_KEY": kept.key, **(env or {})})
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, told, clear=True),
+        mock.patch.object(sys, "argv", ["receiver", "tasks", *arguments]),
+        redirect_stdout(stdout),
+        redirect_stderr(stderr),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    assert isinstance(ended.value.code, int)
+    return Said(returncode=ended.value.code, stdout=stdout.getvalue(), stderr=stderr.getvalue())
 
 
 def ask_on_terminal(kept: Demo, *arguments: str) -> str:

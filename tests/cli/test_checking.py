@@ -1,0 +1,87 @@
+"""The check of the demo finds what is wrong: real files of a real service, held against false ledgers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from receiver.cli import api
+from receiver.cli.demonstration import checking
+from receiver.cli.demonstration.board import Board, Row
+from receiver.cli.demonstration.checking import Fetched, Judged, Made
+from receiver.cli.demonstration.orders import Order, Placed
+from receiver.cli.demonstration.parts import StopRequest
+from tests.cli.rig import Demo
+
+#: The first test waits for the whole service to start.
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def service(kept: Demo) -> Iterator[api.Client]:
+    with api.connected(kept.url, kept.key) as client:
+        yield client
+
+
+@pytest.fixture
+def row(service: api.Client) -> Row:
+    """One archived task."""
+    [task] = service.get("/v1/tasks", {"state": "archived", "limit": 1}).document["tasks"]
+    board = Board(service)
+    given = task["input"]
+    board.placed.append(Placed(task=task["id"], order=Order(prompt=given["prompt"], seconds=given["duration"])))
+    assert board.look()
+    assert board.ended
+    return board.rows[0]
+
+
+def truth(row: Row) -> Judged:
+    """What the sandbox would say of it."""
+    files = {
+        (asset.task, asset.clip, asset.format): Made(bytes=asset.bytes or 0, sha256=asset.sha256 or "")
+        for asset in row.assets
+    }
+    return Judged(charges=1, files=files, lost=0)
+
+
+def fetch(service: api.Client, row: Row, judged: Judged) -> list[Fetched]:
+    return list(checking.fetch_all(service, [row], judged, StopRequest()))
+
+
+def test_whole_files_are_verified_in_both_formats(service: api.Client, row: Row) -> None:
+    fetched = fetch(service, row, truth(row))
+    assert {each.format for each in fetched} == {"mp3", "wav"}
+    assert all(each.verified and not each.faults for each in fetched)
+
+
+def test_other_bytes_than_the_sandbox_made_are_seen(service: api.Client, row: Row) -> None:
+    judged = truth(row)
+    false = {name: replace(made, sha256="0" * 64) for name, made in judged.files.items()}
+    fetched = fetch(service, row, replace(judged, files=false))
+    assert [(each.verified, each.faults) for each in fetched] == [(False, ("other bytes than the sandbox made",))] * 2
+
+
+def test_a_file_that_the_sandbox_never_made_is_seen(service: api.Client, row: Row) -> None:
+    fetched = fetch(service, row, replace(truth(row), files={}))
+    assert [(each.verified, each.faults) for each in fetched] == [(False, ("the sandbox never made it",))] * 2
+
+
+def test_a_record_that_is_wrong_is_seen(service: api.Client, row: Row) -> None:
+    false = replace(row, assets=tuple(replace(asset, sha256="0" * 64) for asset in row.assets))
+    fetched = fetch(service, false, truth(row))
+    assert not any(each.verified for each in fetched)
+    assert all("another hash than the service recorded" in each.faults for each in fetched)
+
+
+def test_a_clip_of_another_length_is_seen_though_its_hash_is_right(service: api.Client, row: Row) -> None:
+    placed = replace(row.placed, order=replace(row.placed.order, seconds=row.placed.order.seconds + 0.5))
+    fetched = fetch(service, replace(row, placed=placed), truth(row))
+    assert all(each.verified and "were ordered" in each.faults[0] for each in fetched)
+
+
+def test_a_file_that_cannot_be_fetched_is_seen(service: api.Client, row: Row) -> None:
+    gone = replace(row, assets=tuple(replace(asset, id="1234567890") for asset in row.assets))
+    fetched = fetch(service, gone, truth(row))
+    assert [(each.bytes, each.sha256, each.verified) for each in fetched] == [(0, None, False)] * 2
