@@ -8,6 +8,7 @@ Every setting, read once from the environment.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,6 +34,8 @@ class AccountSettings(BaseModel):
     asset_hosts: tuple[str, ...] | None = Field(
         default=None, description="JSON list of host suffixes from which media may come"
     )
+    daily_tasks: int | None = Field(default=None, ge=0, description="Tasks accepted per day (UTC) at most")
+    daily_units: Decimal | None = Field(default=None, ge=0, description="Units charged per day (UTC) at most")
     allow_cidrs: tuple[str, ...] = Field(
         default=(), description="JSON list of private networks that may be fetched from"
     )

@@ -166,6 +166,8 @@ def _deal(name: str, account: AccountSettings, profiles: Mapping[str, Profile]) 
             signature_mode=mode,
             concurrency=account.concurrency or profile.concurrency,
             asset_hosts=account.asset_hosts if account.asset_hosts is not None else profile.asset_hosts,
+            daily_tasks=account.daily_tasks,
+            daily_units=account.daily_units,
             allow_cidrs=account.allow_cidrs,
             allow_http=account.allow_http,
         ),

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import secrets
 import sys
+from decimal import Decimal
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ import typer
 from receiver import wiring
 from receiver.cli import run
 from receiver.store import db, keys
+from receiver.store.keys import Key
 
 app = typer.Typer(help="API keys, made in the database itself.", no_args_is_help=True)
 
@@ -21,20 +23,27 @@ FIRST_OWNER = "main"
 
 
 @app.command()
-def create(owner: Annotated[str, typer.Option(help="Whose tasks the key sees")] = FIRST_OWNER) -> None:
+def create(
+    owner: Annotated[str, typer.Option(help="Whose tasks the key sees")] = FIRST_OWNER,
+    daily_tasks: Annotated[int | None, typer.Option(min=0, help="Tasks that it may submit per day (UTC)")] = None,
+    daily_units: Annotated[float | None, typer.Option(min=0, help="Units that these may cost per day (UTC)")] = None,
+) -> None:
     """Make a key and print it once."""
     if not owner.strip():
         raise typer.BadParameter("must not be empty", param_hint="--owner")
     with run.database(run.read_settings()) as url:
         wiring.check_migrated(url)
-        sys.stdout.write(asyncio.run(make(url, owner.strip())) + "\n")
+        units = None if daily_units is None else Decimal(str(daily_units))
+        sys.stdout.write(asyncio.run(make(url, owner.strip(), daily_tasks, daily_units=units)) + "\n")
 
 
-async def make(database_url: str, owner: str) -> str:
+async def make(
+    database_url: str, owner: str, daily_tasks: int | None = None, daily_units: Decimal | None = None
+) -> str:
     """Make a key for *owner* and return it; nobody can read it again."""
     conn = await db.connect(database_url)
     try:
-        return await _add(conn, owner)
+        return await _add(conn, owner, daily_tasks, daily_units)
     finally:
         await conn.close()
 
@@ -48,8 +57,11 @@ async def first(database_url: str) -> str | None:
         await conn.close()
 
 
-async def _add(conn: db.Connection, owner: str) -> str:
-    key = f"rk_{secrets.token_urlsafe(32)}"
+async def _add(
+    conn: db.Connection, owner: str, daily_tasks: int | None = None, daily_units: Decimal | None = None
+) -> str:
+    secret = f"rk_{secrets.token_urlsafe(32)}"
+    key = Key(id=secrets.token_hex(4), owner=owner, daily_tasks=daily_tasks, daily_units=daily_units)
     async with db.translated():
-        await keys.add(conn, secrets.token_hex(4), owner, hashlib.sha256(key.encode()).digest())
-    return key
+        await keys.add(conn, key, hashlib.sha256(secret.encode()).digest())
+    return secret

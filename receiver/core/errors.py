@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import ClassVar
 
 
@@ -102,6 +103,46 @@ class IdempotencyMismatch(Rejected):
     """The idempotency key was used before with another request."""
 
     code = "idempotency_mismatch"
+
+
+class Conflict(Rejected):
+    """The task is not in a state in which this can be done."""
+
+    code = "conflict"
+
+
+class AlreadySent(Conflict):
+    """Only a task that was never sent can be cancelled."""
+
+    code = "already_sent"
+
+
+class NotRetryable(Conflict):
+    """There is nothing to try again; the message says what to do instead."""
+
+    code = "not_retryable"
+
+
+class MayChargeTwice(Conflict):
+    """The provider does not refuse a repeated id, so sending again may be paid twice; the caller must say so."""
+
+    code = "may_charge_twice"
+
+
+class AlreadyKnown(Conflict):
+    """The provider's task is one of ours already."""
+
+    code = "already_known"
+
+
+class SpendLimit(Rejected):
+    """The day's limit of an account or a key is reached; it opens again at midnight UTC."""
+
+    code = "spend_limit"
+
+    def __init__(self, message: str, *, opens_in: timedelta) -> None:
+        super().__init__(message)
+        self.opens_in = opens_in
 
 
 class MoveRefused(ReceiverError):

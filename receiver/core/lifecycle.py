@@ -94,6 +94,7 @@ MOVES: Final[Mapping[tuple[State, Seen], Move]] = MappingProxyType(
         (_S.SUBMITTING, Seen.MEDIA): Move(_S.SUCCEEDED),
         (_S.SUBMITTING, Seen.NO_MEDIA): Move(_S.PROCESSING),
         (_S.SUBMITTING, Seen.FAILED): Move(_S.FAILED),
+        (_S.SUBMITTING, Seen.RETRY_SEND): Move(_S.SUBMITTING),
         (_S.SUBMITTING, Seen.NEVER_SETTLED): Move(_S.EXPIRED),
         # The provider has it.
         **_without_effect(_S.SUBMITTED, Seen.CREATED, Seen.REFUSED, Seen.SUBMITTED),

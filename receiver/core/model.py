@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final, NewType
 
@@ -190,6 +191,9 @@ class Account:
     concurrency: int
     #: Registrable suffixes ("klingai.com") from which media may come.
     asset_hosts: tuple[str, ...]
+    #: Tasks accepted, and units charged, per day (UTC); None is no limit.
+    daily_tasks: int | None = None
+    daily_units: Decimal | None = None
     #: Opt-ins of the sandbox's account; empty and False everywhere else.
     allow_cidrs: tuple[str, ...] = ()
     allow_http: bool = False
@@ -245,6 +249,8 @@ class Task:
     submit_by: datetime
     reference: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    #: Made elsewhere; we only ask after it and archive its media.
+    adopted: bool = False
     #: Why it ended, or None while it is open or archived.
     reason: str | None = None
     #: The provider's words, or ours, that explain the reason.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from receiver.core.errors import Misconfigured, TokenUnknown
 from receiver.core.model import AccountId, Secret, TaskId
@@ -20,14 +19,19 @@ class TokenKeys:
     """The first secret signs, all verify, so that a secret can be changed without losing a callback in flight."""
 
     secrets: tuple[Secret, ...]
+    #: Of each secret: `<key id>.` and the key; made once, since every callback needs them.
+    _keys: tuple[tuple[bytes, bytes], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.secrets or any(len(secret.reveal()) < SHORTEST_SECRET for secret in self.secrets):
             raise Misconfigured(f"a callback secret needs at least {SHORTEST_SECRET} characters")
+        keys = tuple((f"{key_id(secret)}.".encode(), secret.reveal().encode()) for secret in self.secrets)
+        object.__setattr__(self, "_keys", keys)
 
     def callback_token(self, account: AccountId, task: TaskId) -> str:
         """Return `<key id>.<mac>` for the callback URL of *task*."""
-        return self._sign("callback", account, str(task))
+        name, key = self._keys[0]
+        return _token(name, key, _text("callback", account, str(task))).decode()
 
     def check_callback(self, token: str, account: str, task: str) -> None:
         """
@@ -36,8 +40,8 @@ class TokenKeys:
         Raises:
             TokenUnknown: None of the secrets made it.
         """
-        given = token.encode("utf-8", "replace")
-        matches = [hmac.compare_digest(given, each.encode()) for each in self._all("callback", account, task)]
+        given, text = token.encode("utf-8", "replace"), _text("callback", account, task)
+        matches = [hmac.compare_digest(given, _token(name, key, text)) for name, key in self._keys]
         if not any(matches):
             raise TokenUnknown("no such callback URL")
 
@@ -45,19 +49,15 @@ class TokenKeys:
         """Return what may be kept in the database to notice a changed set of secrets."""
         return ",".join(sorted(key_id(secret) for secret in self.secrets))
 
-    def _sign(self, *parts: str) -> str:
-        return _token(self.secrets[0], parts)
-
-    def _all(self, *parts: str) -> Sequence[str]:
-        return [_token(secret, parts) for secret in self.secrets]
-
 
 def key_id(secret: Secret) -> str:
     """Return the public name of *secret*: 8 hexadecimal digits that do not reveal it."""
     return hashlib.sha256(b"receiver key id\0" + secret.reveal().encode()).hexdigest()[:8]
 
 
-def _token(secret: Secret, parts: Sequence[str]) -> str:
-    text = "\0".join(parts).encode("utf-8", "replace")
-    mac = hmac.digest(secret.reveal().encode(), text, "sha256")
-    return f"{key_id(secret)}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+def _text(*parts: str) -> bytes:
+    return "\0".join(parts).encode("utf-8", "replace")
+
+
+def _token(name: bytes, key: bytes, text: bytes) -> bytes:
+    return name + base64.urlsafe_b64encode(hmac.digest(key, text, "sha256")).rstrip(b"=")

@@ -8,6 +8,7 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -80,6 +81,7 @@ def _raw(header: str) -> bytes:
     return header.encode("latin-1", "replace")
 
 
+@lru_cache(maxsize=256)
 def _key(secret: Secret) -> bytes:
     prefix, encoded = secret.reveal()[: len(_PREFIX)], secret.reveal()[len(_PREFIX) :]
     if prefix != _PREFIX:

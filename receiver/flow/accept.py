@@ -14,10 +14,12 @@ from receiver.core import deadlines, ids
 from receiver.core.errors import IdempotencyMismatch, StoreUnavailable
 from receiver.core.model import AccountId, JobKind, TaskId
 from receiver.dialects import spec
-from receiver.flow.services import Services
+from receiver.flow import spending
+from receiver.flow.services import Deal, Services
 from receiver.store import events, jobs, tasks
 from receiver.store.events import Event
 from receiver.store.jobs import Wanted
+from receiver.store.keys import Key
 from receiver.store.tasks import NewTask
 
 log = structlog.get_logger(__name__)
@@ -46,12 +48,13 @@ class Accepted:
     repeated: bool
 
 
-async def accept(services: Services, owner: str, order: Order) -> Accepted:
+async def accept(services: Services, key: Key, order: Order) -> Accepted:
     """
     Check *order* against its provider's profile and make it durable.
 
     Raises:
         InvalidInput: Each wrong field is named.
+        SpendLimit: The account or the key has cost enough today.
         IdempotencyMismatch: The key stands for another request.
         StoreUnavailable: Nothing was accepted.
     """
@@ -62,7 +65,7 @@ async def accept(services: Services, owner: str, order: Order) -> Accepted:
         draw = int(services.random() * ids.SPREAD)
         new = NewTask(
             id=ids.task_id(services.clock(), draw),
-            owner=owner,
+            owner=key.owner,
             account=order.account,
             kind=order.kind,
             input=checked,
@@ -70,8 +73,9 @@ async def accept(services: Services, owner: str, order: Order) -> Accepted:
             labels=order.labels,
             idempotency_key=order.idempotency_key,
             request_hash=digest,
+            api_key=key.id,
         )
-        if await _insert(services, new):
+        if await _insert(services, deal, key, new):
             log.info("task.accepted", task_id=new.id, account=new.account, kind=new.kind)
             return Accepted(new.id, repeated=False)
         if order.idempotency_key is not None and (known := await _earlier(services, new)) is not None:
@@ -79,8 +83,9 @@ async def accept(services: Services, owner: str, order: Order) -> Accepted:
     raise StoreUnavailable("no free task id")
 
 
-async def _insert(services: Services, new: NewTask) -> bool:
+async def _insert(services: Services, deal: Deal, key: Key, new: NewTask) -> bool:
     async with services.database.transaction() as conn:
+        await spending.guard(conn, deal.account, key, services.clock())
         submit_by = (await tasks.add(conn, [new], submit_within=deadlines.SUBMIT_WITHIN)).get(new.id)
         if submit_by is None:
             return False

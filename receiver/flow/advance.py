@@ -106,7 +106,7 @@ async def _interpret(conn: Connection, services: Services, callback: Callback) -
 
 def _contradicts_ids(task: Task, report: Report) -> bool:
     """Return whether the ids in *report* belong to another task than its URL, or than the one asked for."""
-    if report.external_task_id is not None:
+    if report.external_task_id is not None and not task.adopted:
         return report.external_task_id != str(task.id)
     known = task.provider_task_id
     return known is not None and report.provider_task_id is not None and report.provider_task_id != known

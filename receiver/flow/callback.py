@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -21,7 +21,7 @@ from receiver.flow.services import Deal, Services
 from receiver.store import db, inbox, tasks
 from receiver.store.db import Connection
 from receiver.store.events import Event
-from receiver.store.inbox import Arrival
+from receiver.store.inbox import Arrival, Key
 
 log = structlog.get_logger(__name__)
 
@@ -48,11 +48,13 @@ class Posted:
     signatures: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     arrival: Arrival
     #: True: new; False: a repeat.
     answer: asyncio.Future[bool]
+    #: By the loop's clock.
+    until: float
 
 
 class Intake:
@@ -61,7 +63,10 @@ class Intake:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._queue: deque[_Waiting] = deque()
+        self._batch: list[_Waiting] = []
         self._wake = asyncio.Event()
+        #: One for all: set to the moment when the first that waits has waited too long.
+        self._timer: asyncio.TimerHandle | None = None
         self._conn: Connection | None = None
 
     async def take(self, posted: Posted) -> bool:
@@ -84,7 +89,7 @@ class Intake:
             raise TokenUnknown("no such callback URL")
         verified = await self._verify(deal, task, posted)
         digest = hashlib.sha256(posted.body).digest()
-        return await self._keep(Arrival(posted.account, task, verified, digest, posted.body))
+        return await self._keep(Arrival(Key(task, posted.account, verified, digest), posted.body))
 
     async def run(self) -> None:
         """Keep batches until cancelled; one task of each web process."""
@@ -93,10 +98,11 @@ class Intake:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._queue:
-                    batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
-                    await self._answer([w for w in batch if not w.answer.done()])
+                    taken = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+                    self._batch = [waiting for waiting in taken if not waiting.answer.done()]
+                    await self._answer(self._batch)
         finally:
-            for waiting in self._queue:
+            for waiting in (*self._batch, *self._queue):
                 waiting.answer.cancel()
             await self._drop_connection()
 
@@ -127,34 +133,45 @@ class Intake:
     async def _keep(self, arrival: Arrival) -> bool:
         if len(self._queue) >= _QUEUE:
             raise StoreUnavailable("too many callbacks wait")
-        waiting = _Waiting(arrival, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(arrival, loop.create_future(), loop.time() + ANSWER_WITHIN.total_seconds())
         self._queue.append(waiting)
         self._wake.set()
-        try:
-            async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
-                return await waiting.answer
-        except TimeoutError as exc:
-            raise StoreUnavailable("the database is too slow") from exc
+        if self._timer is None:
+            self._timer = loop.call_at(waiting.until, self._expire)
+        return await waiting.answer
+
+    def _expire(self) -> None:
+        """Turn away what has waited too long, and look again when the next one has."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        for waiting in (*self._batch, *self._queue):
+            if waiting.answer.done():
+                continue
+            if waiting.until > loop.time():
+                self._timer = loop.call_at(waiting.until, self._expire)
+                return
+            waiting.answer.set_exception(StoreUnavailable("the database is too slow"))
 
     async def _answer(self, batch: list[_Waiting]) -> None:
         if not batch:
             return
         try:
-            new = await self._commit([w.arrival for w in batch])
+            told = await self._commit([waiting.arrival for waiting in batch])
         except StoreUnavailable as exc:
             log.warning("callback.not_kept", error=exc.code, callbacks=len(batch))
             for waiting in batch:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(StoreUnavailable("the callback was not kept"))
             return
-        for waiting in batch:
-            fresh = waiting.arrival in new
-            new.discard(waiting.arrival)
-            telemetry.CALLBACKS.labels(account=waiting.arrival.account, outcome="kept" if fresh else "repeated").inc()
+        for waiting, new in zip(batch, told, strict=True):
             if not waiting.answer.done():
-                waiting.answer.set_result(fresh)
+                waiting.answer.set_result(new)
+        counts = Counter((waiting.arrival.key.account, new) for waiting, new in zip(batch, told, strict=True))
+        for (account, new), times in counts.items():
+            telemetry.CALLBACKS.labels(account=account, outcome="kept" if new else "repeated").inc(times)
 
-    async def _commit(self, arrivals: list[Arrival]) -> set[Arrival]:
+    async def _commit(self, arrivals: list[Arrival]) -> list[bool]:
         """Keep a batch: after a deadlock once more whole, after bad data once more one row at a time."""
         try:
             try:
@@ -163,12 +180,9 @@ class Intake:
                 return await self._insert(arrivals)
         except DataRefused:
             log.warning("callback.batch_refused", callbacks=len(arrivals))
-            new: set[Arrival] = set()
-            for arrival in arrivals:
-                new |= await self._insert([arrival])
-            return new
+            return [(await self._insert([arrival]))[0] for arrival in arrivals]
 
-    async def _insert(self, arrivals: list[Arrival]) -> set[Arrival]:
+    async def _insert(self, arrivals: list[Arrival]) -> list[bool]:
         try:
             if self._conn is None:
                 self._conn = await db.connect(self._services.database.url)

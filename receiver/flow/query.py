@@ -14,6 +14,7 @@ from receiver.core.model import Asset, AssetId, AssetState, TaskId
 from receiver.flow.services import Services
 from receiver.store import assets, events, inbox, keys, ledger, tasks
 from receiver.store.events import Told
+from receiver.store.keys import Key
 from receiver.store.ledger import Line
 from receiver.store.tasks import Filter, Locked
 from receiver.transfer.bucket import ObjectStream
@@ -23,16 +24,17 @@ LINK_LIFE: Final = timedelta(minutes=15)
 
 __all__ = [
     "Filter",
+    "Key",
     "Line",
     "Locked",
     "Sums",
     "Told",
     "asset",
+    "caller_of",
     "content",
     "filename",
     "is_ready",
     "link",
-    "owner_of",
     "page",
     "sums",
     "task",
@@ -49,18 +51,18 @@ class Sums:
     repeats: int
 
 
-async def owner_of(services: Services, key: str) -> str:
+async def caller_of(services: Services, secret: str) -> Key:
     """
-    Return whom an API key speaks for.
+    Return the API key that *secret* is, and so whom it speaks for.
 
     Raises:
         Unauthorized: There is no such key.
     """
     async with services.database.connection() as conn:
-        owner = await keys.owner_of(conn, hashlib.sha256(key.encode("utf-8", "replace")).digest())
-    if owner is None:
+        key = await keys.find(conn, hashlib.sha256(secret.encode("utf-8", "replace")).digest())
+    if key is None:
         raise Unauthorized("this API key is unknown or revoked; `receiver keys create` makes one")
-    return owner
+    return key
 
 
 async def task(services: Services, owner: str, text: str) -> Locked:

@@ -113,15 +113,14 @@ async def _has_no_room(conn: Connection, deal: Deal, locked: Locked) -> bool:
 async def _take_slot(conn: Connection, deal: Deal, locked: Locked) -> Task:
     task, now = locked.task, locked.now
     decision = lifecycle.follow(task, Seen.SENDING)
-    first = task.first_sent_at or now
     after = replace(
         task,
         state=decision.state,
         sends=task.sends + 1,
         unsure=True,
-        first_sent_at=first,
+        first_sent_at=task.first_sent_at or now,
         last_sent_at=now,
-        settle_by=task.settle_by or first + deal.profile.longest,
+        settle_by=task.settle_by or now + deal.profile.longest,
         query_wanted=False,
     )
     return await change.commit(conn, deal, locked, after, [Event(task.id, "task.sending", {"send": after.sends})])

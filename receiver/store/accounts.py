@@ -12,7 +12,7 @@ from receiver.store.db import Connection, every, one
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Pause:
     """Whether and why submits of an account are paused (UTC)."""
 
     paused_reason: str | None
@@ -51,7 +51,7 @@ UPDATE account SET paused_reason = %(reason)s, paused_detail = %(detail)s, pause
 PROBE: Final = """
 -- store.accounts.due_for_probe: paused accounts that nobody has asked about for a minute; the caller asks
 UPDATE account SET probed_at = now()
- WHERE id IN (SELECT id FROM account WHERE paused_at IS NOT NULL
+ WHERE id IN (SELECT id FROM account WHERE paused_at IS NOT NULL AND paused_reason <> 'paused_by_operator'
                  AND coalesce(probed_at, paused_at) < now() - interval '1 minute' FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING id
 """
@@ -81,14 +81,14 @@ async def missing(conn: Connection, known: list[AccountId]) -> list[AccountId]:
     return [row["account"] for row in await every(conn, UNKNOWN, {"known": known})]
 
 
-async def lock(conn: Connection, account: AccountId) -> Standing:
+async def lock(conn: Connection, account: AccountId) -> Pause:
     """Lock the account's row until the transaction ends; tasks are locked before, jobs after it."""
-    return Standing(**(await one(conn, LOCK, {"id": account}) or {}))
+    return Pause(**(await one(conn, LOCK, {"id": account}) or {}))
 
 
-async def get(conn: Connection, account: AccountId) -> Standing:
-    """Return the account's standing, unlocked."""
-    return Standing(**(await one(conn, GET, {"id": account}) or {}))
+async def get(conn: Connection, account: AccountId) -> Pause:
+    """Return whether the account is paused, unlocked."""
+    return Pause(**(await one(conn, GET, {"id": account}) or {}))
 
 
 async def pause(conn: Connection, account: AccountId, reason: str, detail: str) -> bool:

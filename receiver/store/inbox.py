@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, LiteralString
+from typing import Any, Final, LiteralString, NamedTuple
 
 from receiver.core.model import CallbackId, TaskId
 from receiver.store.db import Connection, every, one
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Key(NamedTuple):
+    """What makes a callback the same callback."""
+
+    task: TaskId
+    account: str
+    verified: bool
+    digest: bytes
+
+
+class Arrival(NamedTuple):
     """
     One callback to keep; those with the same key are the same callback.
 
-    Deduplication is by account, task of the URL, verified or not, and SHA-256 of
+    Deduplication is by task of the URL, account, verified or not, and SHA-256 of
     the raw body, so that an unsigned copy never hides a signed one.
     """
 
-    account: str
-    task: TaskId
-    verified: bool
-    digest: bytes
-    body: bytes = field(repr=False, compare=False)
+    key: Key
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Arrival({self.key.task}, {self.key.account!r})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +67,11 @@ WITH x AS (
     SELECT x.account, x.task_id, x.verified, x.digest, x.times - (kept.id IS NOT NULL)::int
       FROM x LEFT JOIN kept USING (task_id, account, verified, digest)
      WHERE x.times > 1 OR kept.id IS NULL
+    RETURNING task_id, account, verified, digest, times
 ), woken AS (
     SELECT pg_notify('receiver_job', '') WHERE EXISTS (SELECT FROM kept)
 )
-SELECT account, task_id, verified, digest, (SELECT count(*) FROM woken) AS woken FROM kept
+SELECT again.* FROM (SELECT count(*) FROM woken) AS told LEFT JOIN again ON true
 """
 
 GET: Final = """
@@ -95,30 +105,38 @@ SELECT count(*) AS received, coalesce(sum(repeats), 0) + (SELECT coalesce(sum(ti
 """
 
 
-async def keep(conn: Connection, arrivals: Sequence[Arrival]) -> set[Arrival]:
+async def keep(conn: Connection, arrivals: Sequence[Arrival]) -> list[bool]:
     """
-    Keep a batch and want its advance jobs in one statement; return those that were new.
+    Keep a batch and want its advance jobs in one statement; say of each whether it was new.
 
     Arrivals that are alike are kept once and counted. The rows are sorted by
     key, so that two batches at the same time cannot deadlock.
     """
-    times: dict[Arrival, int] = {}
-    for arrival in arrivals:
-        times[arrival] = times.get(arrival, 0) + 1
-    batch = sorted(times, key=lambda a: (a.task, a.account, a.verified, a.digest))
+    bodies = dict(arrivals)
+    times = Counter(key for key, _ in arrivals)
+    batch = sorted(bodies)
     rows = await every(
         conn,
         KEEP,
         {
-            "accounts": [a.account for a in batch],
-            "tasks": [a.task for a in batch],
-            "verifieds": [a.verified for a in batch],
-            "digests": [a.digest for a in batch],
-            "bodies": [a.body for a in batch],
-            "times": [times[a] for a in batch],
+            "tasks": [key.task for key in batch],
+            "accounts": [key.account for key in batch],
+            "verifieds": [key.verified for key in batch],
+            "digests": [key.digest for key in batch],
+            "bodies": [bodies[key] for key in batch],
+            "times": [times[key] for key in batch],
         },
     )
-    return {Arrival(row["account"], row["task_id"], row["verified"], row["digest"], b"") for row in rows}
+    repeats = {
+        Key(row["task_id"], row["account"], row["verified"], row["digest"]): row["times"]
+        for row in rows
+        if row["task_id"] is not None
+    }
+    told: list[bool] = []
+    for key, _ in arrivals:
+        told.append(times[key] > repeats.get(key, 0))
+        times[key] -= 1
+    return told
 
 
 async def get(conn: Connection, callback: CallbackId) -> Callback | None:

@@ -15,7 +15,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from receiver.core.model import AccountId, JobId, JobKind, TaskId
-from receiver.store.db import Connection, every
+from receiver.store.db import Connection, every, one
 
 LEASE: Final = timedelta(seconds=30)
 #: Rows that one sweep moves at most.
@@ -188,6 +188,11 @@ HELD_ACCOUNTS: Final = """
 SELECT DISTINCT account FROM job WHERE held
 """
 
+HELD_OF: Final = """
+-- store.jobs.held_of: how many submits wait for an account
+SELECT count(*) AS n FROM job WHERE held AND account = %(account)s
+"""
+
 REMOVE: Final = """
 -- store.jobs.remove: what a task no longer needs, also while a worker holds it
 DELETE FROM job WHERE (kind, subject) IN (SELECT * FROM unnest(%(kinds)s::text[], %(subjects)s::bigint[]))
@@ -210,6 +215,12 @@ WITH due AS (
      ORDER BY task.due_at LIMIT %(limit)s FOR UPDATE OF job SKIP LOCKED
 )
 UPDATE job SET state = 'ready', held = false, run_at = now() FROM due WHERE job.id = due.id
+"""
+
+REVIVE: Final = """
+-- store.jobs.revive: a person has looked; the waiting and dead jobs of a task run now, with a clean record
+UPDATE job SET state = 'ready', run_at = now(), attempt = 0, lost = 0, same_error = 0
+ WHERE subject = %(task)s AND kind IN ('submit', 'query', 'archive') AND state IN ('waiting', 'dead') AND NOT held
 """
 
 COUNT: Final = """
@@ -299,6 +310,12 @@ async def held_accounts(conn: Connection) -> list[AccountId]:
     return [row["account"] for row in await every(conn, HELD_ACCOUNTS)]
 
 
+async def held_of(conn: Connection, account: AccountId) -> int:
+    """Return how many submit jobs are held for *account*."""
+    row = await one(conn, HELD_OF, {"account": account})
+    return 0 if row is None else int(row["n"])
+
+
 async def remove(conn: Connection, task: TaskId, *kinds: JobKind) -> None:
     """Delete the jobs of *task* of these kinds, leased or not; the caller commits."""
     await conn.execute(REMOVE, {"kinds": list(kinds), "subjects": [task] * len(kinds)})
@@ -319,6 +336,12 @@ async def notices(conn: Connection) -> AsyncIterator[None]:
 async def ready_due(conn: Connection) -> int:
     """Ready the job of each task that is past its due time; return how many."""
     return (await conn.execute(READY_DUE, {"limit": SWEEP})).rowcount
+
+
+async def revive(conn: Connection, task: TaskId) -> None:
+    """Let the waiting and dead jobs of *task* run now; the caller holds the task's lock and commits."""
+    await conn.execute(REVIVE, {"task": task})
+    await conn.execute(WAKE)
 
 
 async def count(conn: Connection) -> dict[tuple[JobKind, str], int]:

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 from receiver.store.db import Connection, one
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A key that is in force: whom it speaks for, and what it may cost per day (UTC)."""
+
+    id: str
+    owner: str
+    daily_tasks: int | None
+    daily_units: Decimal | None
+
+
 ADD: Final = """
 -- store.keys.add: a new key
-INSERT INTO api_key (id, owner, hash) VALUES (%(id)s, %(owner)s, %(hash)s)
+INSERT INTO api_key (id, owner, hash, daily_tasks, daily_units)
+VALUES (%(id)s, %(owner)s, %(hash)s, %(daily_tasks)s, %(daily_units)s)
 """
 
-OWNER: Final = """
--- store.keys.owner_of: who a key speaks for
-SELECT owner FROM api_key WHERE hash = %(hash)s AND revoked_at IS NULL
+FIND: Final = """
+-- store.keys.find: whom a key speaks for
+SELECT id, owner, daily_tasks, daily_units FROM api_key WHERE hash = %(hash)s AND revoked_at IS NULL
+"""
+
+LOCK: Final = """
+-- store.keys.lock: what a key has cost is counted under it
+SELECT FROM api_key WHERE id = %(id)s FOR NO KEY UPDATE
 """
 
 ANY: Final = """
@@ -34,15 +53,21 @@ UPDATE fact SET value = %(value)s WHERE name = %(name)s AND value <> %(value)s
 """
 
 
-async def add(conn: Connection, key_id: str, owner: str, digest: bytes) -> None:
+async def add(conn: Connection, key: Key, digest: bytes) -> None:
     """Keep the SHA-256 *digest* of a new key."""
-    await conn.execute(ADD, {"id": key_id, "owner": owner, "hash": digest})
+    limits = {"daily_tasks": key.daily_tasks, "daily_units": key.daily_units}
+    await conn.execute(ADD, {"id": key.id, "owner": key.owner, "hash": digest, **limits})
 
 
-async def owner_of(conn: Connection, digest: bytes) -> str | None:
-    """Return the owner of the key with this SHA-256, or None."""
-    row = await one(conn, OWNER, {"hash": digest})
-    return None if row is None else str(row["owner"])
+async def find(conn: Connection, digest: bytes) -> Key | None:
+    """Return the key with this SHA-256, or None."""
+    row = await one(conn, FIND, {"hash": digest})
+    return None if row is None else Key(**row)
+
+
+async def lock(conn: Connection, key_id: str) -> None:
+    """Lock the key's row until the transaction ends; before an account's."""
+    await conn.execute(LOCK, {"id": key_id})
 
 
 async def exist(conn: Connection) -> bool:

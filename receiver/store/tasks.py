@@ -28,6 +28,8 @@ class NewTask:
     idempotency_key: str | None
     #: SHA-256 of the normalised request.
     request_hash: bytes
+    #: The id of the key that asked.
+    api_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +62,14 @@ class Filter:
 
 ADD: Final = """
 -- store.tasks.add: one row per new task; a used id or idempotency key is left out of the answer
-INSERT INTO task (id, owner, account, kind, input, reference, labels, idempotency_key, request_hash,
+INSERT INTO task (id, owner, account, kind, input, reference, labels, idempotency_key, request_hash, api_key,
                   state, submit_by, due_at)
-SELECT id, owner, account, kind, input, reference, labels, idempotency_key, request_hash,
+SELECT id, owner, account, kind, input, reference, labels, idempotency_key, request_hash, api_key,
        'accepted', now() + %(submit_within)s, now() + %(submit_within)s
   FROM unnest(%(ids)s::bigint[], %(owners)s::text[], %(accounts)s::text[], %(kinds)s::text[], %(inputs)s::jsonb[],
               %(references)s::text[], %(labels)s::jsonb[], %(keys)s::text[],
-              %(hashes)s::bytea[])
-       AS x (id, owner, account, kind, input, reference, labels, idempotency_key, request_hash)
+              %(hashes)s::bytea[], %(api_keys)s::text[])
+       AS x (id, owner, account, kind, input, reference, labels, idempotency_key, request_hash, api_key)
  ORDER BY id
 ON CONFLICT DO NOTHING
 RETURNING id, created_at, submit_by
@@ -76,6 +78,21 @@ RETURNING id, created_at, submit_by
 EARLIER: Final = """
 -- store.tasks.earlier: what an idempotency key stands for
 SELECT id, request_hash FROM task WHERE owner = %(owner)s AND idempotency_key = %(key)s
+"""
+
+ADOPT: Final = """
+-- store.tasks.adopt: a task that was made elsewhere enters as `submitted`; one that we know is left out
+INSERT INTO task (id, owner, account, kind, input, reference, labels, request_hash, api_key, adopted, provider_task_id,
+                  state, submit_by, settle_by, due_at)
+VALUES (%(id)s, %(owner)s, %(account)s, %(kind)s, '{}', %(reference)s, %(labels)s, %(request_hash)s, %(api_key)s, true,
+        %(provider_task_id)s, 'submitted', now(), now() + %(longest)s, now() + %(longest)s)
+ON CONFLICT DO NOTHING
+RETURNING due_at
+"""
+
+AT_PROVIDER: Final = """
+-- store.tasks.at_provider: which task of ours is this one of the provider's
+SELECT id FROM task WHERE account = %(account)s AND provider_task_id = %(provider_task_id)s LIMIT 1
 """
 
 LOCK: Final = """
@@ -149,9 +166,24 @@ async def add(conn: Connection, new: Sequence[NewTask], *, submit_within: timede
             "labels": [Jsonb(dict(t.labels)) for t in new],
             "keys": [t.idempotency_key for t in new],
             "hashes": [t.request_hash for t in new],
+            "api_keys": [t.api_key for t in new],
         },
     )
     return {row["id"]: row["submit_by"] for row in rows}
+
+
+async def adopt(conn: Connection, new: NewTask, provider_task_id: str, *, longest: timedelta) -> datetime | None:
+    """Insert a task made elsewhere and return its due time; None when its id or the provider's is taken."""
+    values = {name: getattr(new, name) for name in NewTask.__slots__ if name not in {"input", "labels"}}
+    params = {**values, "labels": Jsonb(dict(new.labels)), "provider_task_id": provider_task_id, "longest": longest}
+    row = await one(conn, ADOPT, params)
+    return None if row is None else row["due_at"]
+
+
+async def at_provider(conn: Connection, account: AccountId, provider_task_id: str) -> TaskId | None:
+    """Return the task of ours that the provider calls *provider_task_id*."""
+    row = await one(conn, AT_PROVIDER, {"account": account, "provider_task_id": provider_task_id})
+    return None if row is None else TaskId(row["id"])
 
 
 async def earlier(conn: Connection, owner: str, key: str) -> Earlier | None:

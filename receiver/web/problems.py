@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from math import ceil
 from typing import Final
 
 import structlog
@@ -15,6 +16,7 @@ from receiver import telemetry
 from receiver.core.errors import (
     BodyTooLarge,
     BucketUnavailable,
+    Conflict,
     IdempotencyMismatch,
     InvalidInput,
     MalformedBody,
@@ -22,6 +24,7 @@ from receiver.core.errors import (
     RangeUnsatisfiable,
     ReceiverError,
     SignatureRejected,
+    SpendLimit,
     StoreUnavailable,
     TokenUnknown,
     Unauthorized,
@@ -33,6 +36,8 @@ log = structlog.get_logger(__name__)
 STATUS: Final[Mapping[type[ReceiverError], int]] = {
     InvalidInput: 422,
     IdempotencyMismatch: 422,
+    Conflict: 409,
+    SpendLimit: 429,
     MalformedBody: 400,
     Unauthorized: 401,
     SignatureRejected: 401,
@@ -48,9 +53,11 @@ TITLES: Final[Mapping[int, str]] = {
     401: "Not authorised",
     404: "Not found",
     405: "Method not allowed",
+    409: "Not in this state",
     413: "The body is too large",
     416: "No such range",
     422: "The request is not valid",
+    429: "The day's limit is reached",
     500: "Something broke here",
     503: "Not now",
 }
@@ -73,7 +80,10 @@ async def render_error(request: Request, error: Exception) -> Response:
     status = status_of(error)
     detail = str(error) if status < _SERVER_ERROR or status == _UNAVAILABLE else "see the service's log"
     fields = [{"field": e.field, "message": e.message} for e in error.errors] if isinstance(error, InvalidInput) else []
-    return _problem(request, status, error.code, detail, fields)
+    retry_after = RETRY_AFTER if status == _UNAVAILABLE else None
+    if isinstance(error, SpendLimit):
+        retry_after = ceil(error.opens_in.total_seconds())
+    return _problem(request, status, error.code, detail, fields=fields, retry_after=retry_after)
 
 
 async def render_http(request: Request, error: Exception) -> Response:
@@ -93,7 +103,13 @@ async def render_crash(request: Request, error: Exception) -> Response:
 
 
 def _problem(
-    request: Request, status: int, code: str, detail: str, fields: list[dict[str, str]] | None = None
+    request: Request,
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    fields: list[dict[str, str]] | None = None,
+    retry_after: int | None = None,
 ) -> JSONResponse:
     request_id = secrets.token_hex(8)
     route = getattr(request.scope.get("route"), "path", "unknown")
@@ -117,7 +133,7 @@ def _problem(
     }
     if fields:
         body["errors"] = fields
-    headers = {"Retry-After": str(RETRY_AFTER)} if status == _UNAVAILABLE else {}
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     if status == _UNAUTHORIZED and route.startswith("/v1"):
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")

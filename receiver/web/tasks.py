@@ -15,7 +15,7 @@ from receiver.flow import query
 from receiver.flow.accept import Order, accept
 from receiver.flow.query import Filter, Line, Locked, Told
 from receiver.flow.services import Services
-from receiver.web.auth import owner_of
+from receiver.web.auth import caller_of, owner_of
 from receiver.web.bodies import TaskBody, check_text, read_model
 
 #: Tasks of one page of a list.
@@ -30,10 +30,10 @@ async def create(request: Request) -> JSONResponse:
     POST /v1/tasks
 
     202 with Location when the task is durable; the same Idempotency-Key and
-    request give the same task again. Errors: 400, 401, 413, 422, 503.
+    request give the same task again. Errors: 400, 401, 413, 422, 429, 503.
     """
     services: Services = request.app.state.services
-    owner = await owner_of(request)
+    caller = await caller_of(request)
     body = await read_model(request, TaskBody)
     check_text("reference", body.reference)
     for name, value in body.labels.items():
@@ -46,8 +46,8 @@ async def create(request: Request) -> JSONResponse:
         labels=body.labels,
         idempotency_key=_idempotency_key(request),
     )
-    accepted = await accept(services, owner, order)
-    found = await query.task(services, owner, str(accepted.id))
+    accepted = await accept(services, caller, order)
+    found = await query.task(services, caller.owner, str(accepted.id))
     return JSONResponse(shown(services, found), status_code=202, headers={"Location": f"/v1/tasks/{accepted.id}"})
 
 
@@ -60,6 +60,17 @@ async def show(request: Request) -> JSONResponse:
     services: Services = request.app.state.services
     found, told = await query.task_and_story(services, await owner_of(request), request.path_params["id"])
     return JSONResponse({**shown(services, found), "events": [_event(each) for each in told]})
+
+
+async def events(request: Request) -> JSONResponse:
+    """
+    GET /v1/tasks/{id}/events
+
+    200 with the whole story of a task, the oldest first. Errors: 401, 404, 503.
+    """
+    services: Services = request.app.state.services
+    _, told = await query.task_and_story(services, await owner_of(request), request.path_params["id"])
+    return JSONResponse({"events": [_event(each) for each in told]})
 
 
 async def listing(request: Request) -> JSONResponse:

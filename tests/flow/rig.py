@@ -28,11 +28,13 @@ from receiver.settings import AccountSettings, Settings
 from receiver.store import jobs, ledger, tasks
 from receiver.store.db import every
 from receiver.store.jobs import Job, Settled
+from receiver.store.keys import Key
 from receiver.wiring import open_services
 from tests.flow.world import Provider, Reply, created, sound
 
 ACCOUNT: Final = AccountId("studio")
 OWNER: Final = "team"
+KEY = Key(id="key", owner=OWNER, daily_tasks=None, daily_units=None)
 API_KEY: Final = "provider-api-key-0123456789"
 WEBHOOK_KEY: Final = b"0123456789abcdef0123456789abcdef"
 WEBHOOK_SECRET: Final = f"whsec_{base64.b64encode(WEBHOOK_KEY).decode()}"
@@ -68,7 +70,7 @@ class Rig:
             labels={},
             idempotency_key=key,
         )
-        return (await accept(self.services, OWNER, order)).id
+        return (await accept(self.services, KEY, order)).id
 
     async def task(self, task: TaskId) -> Task:
         async with self.services.database.connection() as conn:

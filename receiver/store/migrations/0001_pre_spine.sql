@@ -21,6 +21,8 @@ CREATE TABLE api_key (
     id text PRIMARY KEY,
     owner text NOT NULL CHECK (owner <> ''),
     hash bytea NOT NULL UNIQUE CHECK (length(hash) = 32),
+    daily_tasks int CHECK (daily_tasks >= 0),
+    daily_units numeric CHECK (daily_units >= 0),
     created_at timestamptz NOT NULL DEFAULT now(),
     revoked_at timestamptz
 );
@@ -33,6 +35,8 @@ CREATE TABLE task (
     input jsonb NOT NULL CHECK (jsonb_typeof(input) = 'object'),
     reference text,
     labels jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(labels) = 'object'),
+    api_key text,
+    adopted boolean NOT NULL DEFAULT false,
     idempotency_key text,
     request_hash bytea NOT NULL CHECK (length(request_hash) = 32),
     state text NOT NULL CHECK (state IN (
@@ -70,6 +74,12 @@ CREATE TABLE task (
 CREATE INDEX task_newest ON task (owner, id DESC);
 CREATE INDEX task_by_state ON task (owner, state, id DESC);
 CREATE INDEX task_by_account ON task (owner, account, state, id DESC);
+CREATE INDEX task_of_account ON task (account, id);
+CREATE INDEX task_of_key ON task (api_key, id);
+CREATE INDEX task_cost_of_account ON task (account, ended_at) INCLUDE (units) WHERE units IS NOT NULL;
+CREATE INDEX task_cost_of_key ON task (api_key, ended_at) INCLUDE (units) WHERE units IS NOT NULL;
+CREATE UNIQUE INDEX task_adopted ON task (account, provider_task_id) WHERE adopted;
+CREATE INDEX task_at_provider ON task (account, provider_task_id) WHERE provider_task_id IS NOT NULL;
 CREATE INDEX task_due ON task (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX task_slot ON task (account) WHERE state IN ('submitting', 'submitted', 'processing');
 
