@@ -9,7 +9,7 @@ from starlette.routing import Route
 from receiver.core.errors import ReceiverError
 from receiver.flow.callback import Intake
 from receiver.flow.services import Services
-from receiver.web import assets, ops, problems, tasks
+from receiver.web import accounts, acts, assets, ops, problems, tasks
 from receiver.web.callbacks import Callbacks
 
 
@@ -20,7 +20,15 @@ def build_app(services: Services, intake: Intake) -> Starlette:
             Route("/callbacks/{account}/{task}/{token}", Callbacks(intake), methods=["POST"]),
             Route("/v1/tasks", tasks.create, methods=["POST"]),
             Route("/v1/tasks", tasks.listing, methods=["GET"]),
+            Route("/v1/tasks:adopt", acts.adopt, methods=["POST"]),
             Route("/v1/tasks/{id}", tasks.show, methods=["GET"]),
+            Route("/v1/tasks/{id}/events", tasks.events, methods=["GET"]),
+            Route("/v1/tasks/{id}/cancel", acts.cancel, methods=["POST"]),
+            Route("/v1/tasks/{id}/retry", acts.retry, methods=["POST"]),
+            Route("/v1/tasks/{id}/refresh", acts.refresh, methods=["POST"]),
+            Route("/v1/accounts", accounts.listing, methods=["GET"]),
+            Route("/v1/accounts/{id}/pause", accounts.pause, methods=["POST"]),
+            Route("/v1/accounts/{id}/resume", accounts.resume, methods=["POST"]),
             Route("/v1/assets/{id}", assets.show, methods=["GET"]),
             Route("/v1/assets/{id}/content", assets.content, methods=["GET"]),
             Route("/v1/ledger", tasks.ledger, methods=["GET"]),

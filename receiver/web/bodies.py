@@ -29,6 +29,26 @@ class TaskBody(BaseModel):
     labels: dict[str, str] = Field(default_factory=dict, max_length=32, description="Your own names and values")
 
 
+class AdoptBody(BaseModel):
+    """What `POST /v1/tasks:adopt` takes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    account: str = Field(min_length=1, max_length=63, description="The account that made it")
+    kind: str = Field(min_length=1, max_length=63, description="What was made, such as text-to-audio")
+    provider_task_id: str = Field(min_length=1, max_length=256, description="The provider's own id")
+    reference: str | None = Field(default=None, max_length=255, description="Your own id; not unique")
+    labels: dict[str, str] = Field(default_factory=dict, max_length=32, description="Your own names and values")
+
+
+class RetryBody(BaseModel):
+    """What `POST /v1/tasks/{id}/retry` takes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    may_charge_twice: bool = Field(default=False, description="Send again where the provider may charge again")
+
+
 async def read_body(receive: Receive, *, limit: int = MAX_BODY) -> bytes:
     """
     Read at most *limit* bytes; the raw bytes are what was signed.
@@ -49,9 +69,9 @@ async def read_body(receive: Receive, *, limit: int = MAX_BODY) -> bytes:
             return bytes(body)
 
 
-async def read_model(request: Request, model: type[_Model]) -> _Model:
+async def read_model(request: Request, model: type[_Model], *, empty: bool = False) -> _Model:
     """
-    Read a JSON body into *model*.
+    Read a JSON body into *model*; with *empty*, no body at all means the defaults.
 
     Raises:
         MalformedBody: It is no JSON.
@@ -59,6 +79,8 @@ async def read_model(request: Request, model: type[_Model]) -> _Model:
         BodyTooLarge: More than `MAX_BODY` bytes came.
     """
     raw = await read_body(request.receive)
+    if empty and not raw:
+        raw = b"{}"
     try:
         document = json.loads(raw, parse_constant=_refuse_constant, object_pairs_hook=_unique)
         if not isinstance(document, dict):
