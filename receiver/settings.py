@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default=Path("receiver-data"), description="Directory of the embedded parts, the spool and generated secrets"
     )
+    spool_quota_mb: int = Field(
+        default=2048, ge=100, description="Megabytes (10^6 bytes) that one worker's downloads may take on disk"
+    )
     host: str = Field(default="127.0.0.1", description="Address that web listens on")
     port: int = Field(default=8080, ge=0, le=65535, description="Port that web listens on; 0 takes a free one")
     worker_port: int = Field(

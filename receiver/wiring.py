@@ -76,7 +76,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     database, now = Database(url, connections=settings.database_connections), Clock()
     await database.open()
     bucket = Bucket(bucket_config(settings), clock=now)
-    downloader = Downloader(settings.data_dir / "spool")
+    downloader = Downloader(settings.data_dir / "spool", quota=settings.spool_quota_mb * 10**6)
     provider = ProviderClient()
     following = None
     try:

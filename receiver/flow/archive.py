@@ -97,11 +97,12 @@ async def archive(services: Services, job: Job) -> Outcome:
 
 async def _bring(services: Services, deal: Deal, asset: Asset, now: datetime) -> _Stored | _Missed:
     """Download one asset, judge its bytes, store and prove them."""
-    if asset.link_expires_at is not None and asset.link_expires_at <= now:
+    kept = services.downloader.has_whole(_spool_key(asset))
+    if not kept and asset.link_expires_at is not None and asset.link_expires_at <= now:
         return _Missed(asset, "link_lapsed")
     started = asyncio.get_running_loop().time()
     try:
-        async with await services.downloader.fetch(asset.url, _policy(deal)) as download:
+        async with await services.downloader.fetch(asset.url, _policy(deal), key=_spool_key(asset)) as download:
             sniffed = await asyncio.to_thread(_judged, download, asset)
             stored = await _store(services, asset, download, sniffed)
     except (LinkDead, FetchBlocked, DownloadFailed, MediaInvalid, BucketUnavailable, BucketMismatch, SpoolFull) as exc:
@@ -121,6 +122,10 @@ def _policy(deal: Deal) -> FetchPolicy:
     return FetchPolicy(hosts=account.asset_hosts, allow_cidrs=account.allow_cidrs, allow_http=account.allow_http)
 
 
+def _spool_key(asset: Asset) -> str:
+    return f"{asset.task_id}/{asset.clip}.{asset.format}"
+
+
 def _judged(download: Download, asset: Asset) -> Sniffed:
     with Path(download.path).open("rb") as file:
         sniffed = media.sniff(file, download.size)
@@ -133,15 +138,19 @@ def _judged(download: Download, asset: Asset) -> Sniffed:
 async def _store(services: Services, asset: Asset, download: Download, sniffed: Sniffed) -> Asset:
     key = bucket.object_key(asset.task_id, asset.clip, download.sha256, asset.format)
     media_type = media.MEDIA_TYPES[asset.format]
-    verification = await services.bucket.put(
-        key,
-        download.path,
-        size=download.size,
-        sha256=download.sha256,
-        md5=download.md5,
-        media_type=media_type,
-        proof=services.proof,
-    )
+    try:
+        verification = await services.bucket.put(
+            key,
+            download.path,
+            size=download.size,
+            sha256=download.sha256,
+            md5=download.md5,
+            media_type=media_type,
+            proof=services.proof,
+        )
+    except BucketUnavailable:
+        download.keep()
+        raise
     return replace(
         asset,
         state=AssetState.STORED,

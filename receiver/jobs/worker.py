@@ -113,7 +113,8 @@ class Worker:
         try:
             async with self.services.database.connection() as conn:
                 for kind, slots in self.slots.items():
-                    if (free := slots - taken.count(kind)) > 0:
+                    free = slots - taken.count(kind)
+                    if free > 0 and (kind is not JobKind.ARCHIVE or self.services.downloader.has_room()):
                         for job in await jobs.claim(conn, kind, free):
                             self._start(group, settler, job)
                             claimed += 1
