@@ -86,7 +86,7 @@ async def commit(
         await release_held(conn, deal)
     await _follow_up(conn, deal, locked, after, fetch=fetch, ask_after=ask_after)
     for event in story:
-        log.info(event.type, task_id=after.id, account=after.account, **_why(after))
+        log.info(event.type, **{"task_id": after.id, "account": after.account, **_why(after), **event.data})
     return after
 
 
