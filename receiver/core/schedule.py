@@ -22,11 +22,13 @@ def retry_after(attempt: int, *, remaining: timedelta, jitter: float) -> timedel
 
     Args:
         attempt: Tries so far; 1 after the first failure.
-        remaining: Time until the deadline; may be negative.
+        remaining: Time until the deadline; past it haste gains nothing, so the pause is not shortened.
         jitter: From [0, 1); spreads the pause over its upper half.
     """
     pause: timedelta = SECOND * (2 ** min(max(attempt, 1) - 1, _LARGEST_EXPONENT))
-    pause = min(pause, LONGEST_PAUSE, max(remaining / 8, SECOND))
+    pause = min(pause, LONGEST_PAUSE)
+    if remaining > timedelta():
+        pause = min(pause, max(remaining / 8, SECOND))
     return pause * (0.5 + jitter / 2)
 
 

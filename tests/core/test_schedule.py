@@ -17,7 +17,7 @@ def test_a_retry_comes_within_ten_minutes_and_sooner_as_the_deadline_nears(
 ) -> None:
     pause = schedule.retry_after(attempt, remaining=remaining, jitter=jitter)
     assert timedelta(seconds=0.5) <= pause <= schedule.LONGEST_PAUSE
-    assert pause <= max(remaining / 8, schedule.SECOND)
+    assert remaining <= timedelta() or pause <= max(remaining / 8, schedule.SECOND)
 
 
 def test_an_outage_of_a_day_costs_a_bounded_number_of_tries_and_none_is_the_last() -> None:
