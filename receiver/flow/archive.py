@@ -47,6 +47,12 @@ _INVALID_AFTER: Final = 3
 _LEAST: Final = 128
 #: Only the provider can mend these, with a fresh link.
 _NEEDS_LINK: Final = frozenset({"link_dead", "link_lapsed", "fetch_blocked"})
+#: What is told of errors that outlast the grace of a deadline.
+_UNREACHABLE: Final = {
+    BucketUnavailable.code: "bucket_unreachable",
+    BucketMismatch.code: "bucket_unreachable",
+    DownloadFailed.code: "provider_unreachable",
+}
 #: Ends that a clock or another worker's verdict gave while the bytes were under way: bytes win.
 _OVERTAKEN: Final = frozenset({State.EXPIRED, State.PARTIAL, State.FAILED})
 
@@ -207,9 +213,11 @@ async def _record(services: Services, deal: Deal, job: Job, stored: list[Asset],
         for asset in stored:
             await _save(conn, rows, replace(asset, stored_at=locked.now), story)
         for miss in missed:
-            if miss.asset.id in rows and rows[miss.asset.id].state is AssetState.PENDING:
-                await _save(conn, rows, _after_miss(job, locked, rows[miss.asset.id], miss), story)
-        errors = [miss.error for miss in missed]
+            found = rows.get(miss.asset.id)
+            # What was missed by an old link says nothing of one that has come meanwhile.
+            if found is not None and found.state is AssetState.PENDING and found.url == miss.asset.url:
+                await _save(conn, rows, _after_miss(job, locked, found, miss), story)
+        errors = [m.error for m in missed if m.asset.id in rows and rows[m.asset.id].state is AssetState.PENDING]
         after = replace(
             locked.task,
             assets=tuple(rows.values()),
@@ -248,8 +256,7 @@ def _after_miss(job: Job, locked: Locked, asset: Asset, miss: _Missed) -> Asset:
     if miss.error in _NEEDS_LINK and locked.now >= asset.gone_at and answered_late:
         return replace(asset, state=AssetState.EXPIRED, error=miss.error)
     if locked.task.grace_given and _is_due(locked):
-        unreachable = miss.error in {BucketUnavailable.code, BucketMismatch.code}
-        return replace(asset, state=AssetState.EXPIRED, error="bucket_unreachable" if unreachable else miss.error)
+        return replace(asset, state=AssetState.EXPIRED, error=_UNREACHABLE.get(miss.error, miss.error))
     return replace(asset, error=miss.error)
 
 
