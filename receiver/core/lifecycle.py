@@ -28,6 +28,8 @@ from receiver.core.model import (
     Trust,
 )
 
+#: Of assets that the provider's word alone made invalid.
+PROVIDER_FAILED: Final = "provider_failed"
 #: Trusted answers "succeeded" without media after which a person must look.
 NO_MEDIA_PATIENCE: Final = 3
 
@@ -263,8 +265,8 @@ def _is_lacking(asset: Asset | None, media: Media, *, now: datetime) -> bool:
         case AssetState.EXPIRED:
             return now < asset.gone_at or media.url != asset.url
         case AssetState.INVALID:
-            # The same file again would be invalid again.
-            return path_of(media.url) != path_of(asset.url)
+            # The same file again would be invalid again - unless it was never looked at.
+            return asset.error == PROVIDER_FAILED or path_of(media.url) != path_of(asset.url)
         case _:  # pragma: no cover
             assert_never(asset.state)
 

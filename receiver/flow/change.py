@@ -123,12 +123,12 @@ def _with_verdict(after: Task, report: Report) -> Task:
         return replace(after, reason=None, detail=None)
     if any(asset.state is AssetState.STORED for asset in after.assets):
         return replace(after, state=State.SUCCEEDED, reason=None, detail=None)
-    return replace(after, reason="provider_failed", detail=report.reason or None)
+    return replace(after, reason=lifecycle.PROVIDER_FAILED, detail=report.reason or None)
 
 
 def _is_fresh(before: Task, decision: Decision) -> bool:
-    """Return whether there is a link that was not known: one that failed before is not worth another try at once."""
-    known = {asset.url for asset in before.assets}
+    """Return whether there is a link that no archive job has: one that just failed is not worth another try at once."""
+    known = {asset.url for asset in before.assets if asset.state is AssetState.PENDING}
     return any(media.url not in known for media in decision.media)
 
 
@@ -156,7 +156,7 @@ async def _want_media(
     pending = [asset for asset in known.values() if asset.state is AssetState.PENDING]
     if heard.decision.state is State.FAILED:
         for asset in pending:
-            saved = await assets.save(conn, replace(asset, state=AssetState.INVALID, error="provider_failed"))
+            saved = await assets.save(conn, replace(asset, state=AssetState.INVALID, error=lifecycle.PROVIDER_FAILED))
             known[asset.clip, asset.format] = saved or asset
     elif heard.trust is Trust.CONFIRMED and heard.report.media:
         named = {(each.clip, each.format) for each in heard.report.media}
@@ -165,7 +165,6 @@ async def _want_media(
         for asset in gone:
             del known[asset.clip, asset.format]
             story.append(Event(after.id, "asset.withdrawn", {"clip": asset.clip, "format": asset.format}))
-        after = replace(after, asked_again=after.asked_again or bool(locked.task.assets))
     return replace(after, assets=tuple(known.values())), story
 
 

@@ -54,6 +54,7 @@ async def query(services: Services, job: Job) -> Outcome:
             await unanswered(services, deal, found.task.id)
             return Retry("account_refused", schedule.LONGEST_PAUSE / 10)
         case Busy():
+            await unanswered(services, deal, found.task.id)
             return Retry("provider_busy")
         case Unsure():
             await unanswered(services, deal, found.task.id)
@@ -117,7 +118,9 @@ async def expire_pending(conn: Connection, deal: Deal, locked: Locked, error: st
             saved = await assets.save(conn, replace(asset, state=AssetState.EXPIRED, error=error))
             kept.append(saved or asset)
             story.append(Event(asset.task_id, "asset.expired", {"asset": str(asset.id), "error": error}))
-    await change.commit(conn, deal, locked, replace(locked.task, assets=tuple(kept), query_wanted=False), story)
+    # Nobody answers for what is missing any more, so nothing is waited for.
+    after = replace(locked.task, assets=tuple(kept), query_wanted=False, asked_again=True)
+    await change.commit(conn, deal, locked, after, story)
 
 
 async def probe_paused(services: Services) -> None:
@@ -174,7 +177,13 @@ async def _answered(services: Services, deal: Deal, task_id: TaskId, answer: Rep
         if locked is None:
             return Done()
         task = locked.task
-        asked = replace(task, polls=task.polls + 1, last_polled_at=locked.now, query_wanted=False)
+        asked = replace(
+            task,
+            polls=task.polls + 1,
+            last_polled_at=locked.now,
+            query_wanted=False,
+            asked_again=task.asked_again or bool(task.assets),
+        )
         if isinstance(answer, Report):
             outcome = await advance.hear(conn, deal, Locked(asked, locked.now), answer, Trust.CONFIRMED)
         else:
@@ -196,8 +205,12 @@ async def _judge_deadline(conn: Connection, deal: Deal, task_id: TaskId, *, unkn
     if locked.task.state is State.SUCCEEDED:
         if unknown:
             await expire_pending(conn, deal, locked, "link_gone")
+        else:
+            # A last download decides, and not only when its next try would have come.
+            await change.commit(conn, deal, locked, locked.task, fetch=True)
     else:
-        await expire(conn, deal, locked, Seen.NEVER_SETTLED, "never_finished")
+        reason = "media_missing" if locked.task.no_media else "never_finished"
+        await expire(conn, deal, locked, Seen.NEVER_SETTLED, reason)
 
 
 def _next(services: Services, deal: Deal, found: Locked, *, awaited: bool) -> Outcome:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
+from pydantic import SecretStr
 
 from receiver.core.model import AccountId, Asset, JobKind, State, Task, TaskId
 from receiver.flow import advance
@@ -83,7 +84,9 @@ class Rig:
         return found.state, found.reason
 
     async def story(self, task: TaskId) -> list[str]:
-        return [row["type"] for row in await self.sql("SELECT type FROM event WHERE task_id = %(t)s ORDER BY id", t=task)]
+        return [
+            row["type"] for row in await self.sql("SELECT type FROM event WHERE task_id = %(t)s ORDER BY id", t=task)
+        ]
 
     async def jobs_of(self, subject: int) -> dict[str, Row]:
         return {row["kind"]: row for row in await self.sql("SELECT * FROM job WHERE subject = %(s)s", s=subject)}
@@ -128,7 +131,8 @@ class Rig:
         sets = ", ".join(f"{column} = {column} - x.span" for column in shifted)
         await self.sql(
             f"WITH x AS (SELECT {span} AS span), a AS (UPDATE asset SET gone_at = gone_at - x.span,"  # noqa: S608
-            " link_expires_at = link_expires_at - x.span FROM x WHERE task_id = %(task)s)"
+            " link_expires_at = link_expires_at - x.span FROM x WHERE task_id = %(task)s), j AS (UPDATE job SET"
+            " deliver_by = deliver_by - x.span FROM x WHERE subject = %(task)s)"
             f" UPDATE task SET {sets} FROM x WHERE id = %(task)s",
             task=task,
         )
@@ -230,18 +234,20 @@ class Stage:
         return Settings(
             data_dir=self.directory,
             public_url="https://hooks.example.com",
-            callback_secrets=CALLBACK_SECRET,
-            database_url=self.database_url,
+            callback_secrets=(SecretStr(CALLBACK_SECRET),),
+            database_url=SecretStr(self.database_url),
             s3_endpoint=self.store.endpoint,
             s3_bucket=self.store.bucket,
             s3_prefix=self.prefix,
             s3_access_key=self.store.access_key,
-            s3_secret_key=self.store.secret_key,
-            accounts={ACCOUNT: AccountSettings(**contract | account)},
+            s3_secret_key=SecretStr(self.store.secret_key),
+            accounts={ACCOUNT: AccountSettings.model_validate(contract | account)},
         )
 
     @asynccontextmanager
-    async def rig(self, *, settings: Mapping[str, Any] | None = None, judged: bool = True, **account: Any) -> AsyncIterator[Rig]:
+    async def rig(
+        self, *, settings: Mapping[str, Any] | None = None, judged: bool = True, **account: Any
+    ) -> AsyncIterator[Rig]:
         world = Provider()
         await world.start()
         chosen = self.settings(**{"base_url": world.url} | account).model_copy(update=dict(settings or {}))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from receiver.core.model import JobKind, State
 from tests.flow.rig import Rig, Stage
-from tests.flow.world import created
 
 
 def test_a_task_goes_from_accept_to_archived(stage: Stage) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -185,7 +186,10 @@ def test_a_busy_provider_is_tried_again_without_a_question(stage: Stage, code: i
 def test_no_wish_of_the_provider_makes_a_task_wait_longer_than_ten_minutes(stage: Stage) -> None:
     async def story(rig: Rig) -> None:
         busy = envelope(1302, "slow down", status=429)
-        rig.world.creates = [replace(busy, headers={"Retry-After": "9999999"}), replace(busy, headers={"Retry-After": "7"})]
+        rig.world.creates = [
+            replace(busy, headers={"Retry-After": "9999999"}),
+            replace(busy, headers={"Retry-After": "7"}),
+        ]
         await rig.accept()
         delays = [settled.delay for _ in range(2) if (settled := await rig.work(JobKind.SUBMIT)) is not None]
         assert delays == [timedelta(minutes=10), timedelta(seconds=7)]
@@ -520,7 +524,7 @@ def test_held_tasks_are_sent_in_their_order_as_slots_are_freed(stage: Stage) -> 
         tasks = [await rig.accept() for _ in range(4)]
         for _ in tasks:
             await rig.work(JobKind.SUBMIT)
-        for ended, next_one in zip(tasks, tasks[1:], strict=False):
+        for ended, next_one in pairwise(tasks):
             assert await rig.claim(JobKind.SUBMIT) is None
             assert await rig.told(ended, rig.world.record("failed", ended)) == "moved"
             job = await rig.claim(JobKind.SUBMIT)
