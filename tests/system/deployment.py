@@ -293,6 +293,7 @@ class Deployment:
     sandbox: Sandbox = field(init=False)
     services: list[Service] = field(default_factory=list)
     programs: list[Program] = field(default_factory=list)
+    clients: list[httpx.Client] = field(default_factory=list)
     #: When it was made: for the report of how long things took.
     began: float = field(default_factory=time.monotonic)
 
@@ -348,6 +349,7 @@ class Deployment:
         self.programs.append(Program(f"web-{port}", ["web"], variables, self.logs))
         headers = {"authorization": f"Bearer {self.service.key}"}
         client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=20)
+        self.clients.append(client)
         until(lambda: _answers(client, "/readyz"), what="the second web answers")
         return client
 
@@ -383,6 +385,8 @@ class Deployment:
 
     def discard(self) -> None:
         """End whatever is left after a test, without judging."""
+        for client in self.clients:
+            client.close()
         for program in self.programs:
             if program.lives():
                 program.send(signal.SIGKILL)

@@ -1,0 +1,102 @@
+"""Callbacks in great number: repeats have one effect, and what was answered 200 is kept whatever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from itertools import repeat
+
+from tests.system import processes
+from tests.system.catching import Caught, catching, signed
+from tests.system.deployment import Deployment, Service, Stopwatch
+from tests.system.judging import require_all_archived
+from tests.system.posting import Rush
+
+REPEATS = 1000
+DISTINCT = 5000
+
+
+def test_a_thousand_copies_of_a_callback_at_two_webs_get_200_and_have_one_effect(
+    deployment: Deployment, watch: Stopwatch
+) -> None:
+    with catching() as catcher:
+        # Polls of this dialect begin late: what moves the task is the callback.
+        service = deployment.serve(callbacks=catcher.url, dialect="kling")
+        second = deployment.web()
+        (order,) = service.submit(1)
+        callback = catcher.of(order.id, "succeed")
+        assert service.task(order.id)["state"] in {"submitted", "submitting"}
+
+        watch.lap("caught")
+        rush = Rush([service.url, str(second.base_url).rstrip("/")], repeat(callback, REPEATS))
+        asyncio.run(rush.run())
+        watch.lap(f"{REPEATS} answers")
+        service.await_end(1)
+
+        assert (len(rush.kept), rush.cut, rush.refused) == (REPEATS, 0, {})
+        assert service.ledger()["callbacks"] == {"received": 1, "duplicates": REPEATS - 1}
+        assert deployment.rows("SELECT outcome, verified FROM inbox") == [("moved", True)]
+        require_all_archived(deployment, [order])
+        told = Counter(event["type"] for event in second.get(f"/v1/tasks/{order.id}").json()["events"])
+        assert told.pop("asset.wanted") == 2
+        assert told.pop("asset.stored") == 2
+        assert set(told.values()) == {1}, told
+        assert deployment.sandbox.ledger()["requests"]["query"] == 0
+        assert deployment.complaints() == []
+
+
+def distinct(deployment: Deployment, bases: list[Caught]) -> Iterator[Caught]:
+    """Make callbacks of which no two are alike, each signed, and each with the same meaning as one that was sent."""
+    for number in range(DISTINCT):
+        base = bases[number % len(bases)]
+        told = json.loads(base.body)
+        body = json.dumps({**told, "updated_at": told["updated_at"] + number // len(bases)}).encode()
+        yield Caught(base.path, signed(deployment.known.webhook, f"{number + 1}", body), body)
+
+
+async def send_and_kill(rush: Rush, service: Service, kills: dict[int, str]) -> None:
+    """Send all; after so many answers of 200 the process of that role is killed."""
+
+    async def kill() -> None:
+        for moment, role in kills.items():
+            while len(rush.kept) < moment:
+                await asyncio.sleep(0.005)
+            victim = await asyncio.to_thread(service.process, role)
+            assert victim.kill9()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(kill())
+        group.create_task(rush.run())
+
+
+def test_every_callback_that_was_answered_200_is_kept_although_web_and_database_are_killed(
+    deployment: Deployment, watch: Stopwatch
+) -> None:
+    with catching() as catcher:
+        service = deployment.serve(callbacks=catcher.url)
+        orders = service.submit(8)
+        bases = [catcher.of(order.id, "processing") for order in orders]
+        rush = Rush([service.url], distinct(deployment, bases))
+
+        watch.lap("caught")
+        asyncio.run(send_and_kill(rush, service, {1000: "web", 2000: "postgres", 3000: "web", 3800: "backend"}))
+        watch.lap(f"{len(rush.kept)} kept, {rush.cut} cut, refused {dict(rush.refused)}")
+
+        assert len(rush.kept) + rush.cut + rush.refused.total() == DISTINCT
+        assert len(rush.kept) > DISTINCT * 0.8
+        assert rush.refused.keys() <= {503}
+        with deployment.database() as conn:
+            rows = conn.execute("SELECT task_id, digest, body FROM inbox WHERE verified").fetchall()
+        found = {(str(task), bytes(digest)) for task, digest, body in rows if hashlib.sha256(body).digest() == digest}
+        assert {(each.task, hashlib.sha256(each.body).digest()) for each in rush.kept} <= found
+        processes.until(lambda: _unread(deployment) == 0, what="all callbacks are read")
+        watch.lap("all read")
+        service.await_end(8)
+        require_all_archived(deployment, orders)
+
+
+def _unread(deployment: Deployment) -> int:
+    return int(deployment.rows("SELECT count(*) FROM inbox WHERE outcome IS NULL")[0][0])
