@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 #: From the last byte of a callback to its answer; senders give up after 3 s (providers.md 4.3).
 ANSWER_WITHIN: Final = timedelta(seconds=2)
+#: A statement that takes longer is given up with its connection; what it may still keep is a repeat later.
+_GIVE_UP: Final = timedelta(seconds=10)
 #: Rows of one statement.
 _BATCH: Final = 500
 #: Callbacks that may wait for their batch; more are turned away with 503.
@@ -186,8 +188,11 @@ class Intake:
         try:
             if self._conn is None:
                 self._conn = await db.connect(self._services.database.url)
-            async with db.translated():
+            async with asyncio.timeout(_GIVE_UP.total_seconds()), db.translated():
                 return await inbox.keep(self._conn, arrivals)
+        except TimeoutError as exc:
+            await self._drop_connection()
+            raise StoreUnavailable("the database does not answer") from exc
         except StoreUnavailable as exc:
             if not isinstance(exc, StoreConflict):
                 await self._drop_connection()

@@ -16,6 +16,14 @@ from receiver.core.errors import DataRefused, StoreConflict, StoreUnavailable
 
 Connection = AsyncConnection[DictRow]
 
+#: A server that is gone without a word is noticed within about 15 s (libpq's names and units).
+_NOTICE_LOSS: Final = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
 #: How long a caller waits for a free connection before it hears that the database is unavailable.
 POOL_WAIT: Final = timedelta(seconds=2)
 
@@ -55,7 +63,7 @@ async def connect(url: str) -> Connection:
         StoreUnavailable: The database did not answer.
     """
     async with translated():
-        return await AsyncConnection.connect(url, autocommit=True, row_factory=dict_row)
+        return await AsyncConnection.connect(url, autocommit=True, row_factory=dict_row, **_NOTICE_LOSS)
 
 
 class Database:
@@ -72,7 +80,7 @@ class Database:
             reconnect_timeout=POOL_WAIT.total_seconds(),
             check=AsyncConnectionPool.check_connection,
             connection_class=AsyncConnection[DictRow],
-            kwargs={"autocommit": True, "row_factory": dict_row},
+            kwargs={"autocommit": True, "row_factory": dict_row, **_NOTICE_LOSS},
         )
 
     async def open(self) -> None:
