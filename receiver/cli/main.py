@@ -19,7 +19,10 @@ app.command()(run.serve)
 app.command()(run.web)
 app.command()(run.worker)
 app.command()(run.migrate)
-app.command()(run.sandbox)
+# The sandbox reads its own options, so that it has the same ones without us.
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
+    run.sandbox
+)
 app.command()(demo.demo)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(keys.app, name="keys")

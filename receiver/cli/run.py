@@ -7,8 +7,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated
+from typing import Final
 
 import typer
 import uvloop
@@ -27,6 +26,9 @@ from receiver.store import migrate as migrations
 from receiver.web.app import build_ops_app
 from receiver.web.server import serve as serve_app
 from receiver.web.server import serve_web, stop_on_signal
+
+#: Where the sandbox listens unless told otherwise.
+SANDBOX_PORT: Final = 8090
 
 
 def serve() -> None:
@@ -83,42 +85,16 @@ def migrate() -> None:
     sys.stdout.write("".join(f"applied {name}\n" for name in applied) or "nothing to do\n")
 
 
-def sandbox(
-    state_dir: Annotated[Path, typer.Option(help="Where it keeps its tasks, charges and audio")],
-    api_key: Annotated[str, typer.Option(help="The key that it takes", envvar="SANDBOX_API_KEY")],
-    host: str = "127.0.0.1",
-    port: int = 8090,
-    access_key: Annotated[str | None, typer.Option(help="AK of a key pair")] = None,
-    secret_key: Annotated[str | None, typer.Option(help="SK of a key pair", envvar="SANDBOX_SECRET_KEY")] = None,
-    webhook_secret: Annotated[
-        str | None, typer.Option(help="Signs the callbacks (whsec_…)", envvar="SANDBOX_WEBHOOK_SECRET")
-    ] = None,
-    concurrency: Annotated[int, typer.Option(help="Tasks in flight; 0 is unlimited")] = 20,
-    run_seconds: Annotated[float, typer.Option(help="How long a task runs, about")] = 1.5,
-    link_seconds: Annotated[int, typer.Option(help="How long a link lives")] = 30 * 86400,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same")] = 0,
-) -> None:
-    """Simulate a provider: strict, with callbacks, real audio and a ledger of charges."""
+def sandbox(context: typer.Context) -> None:
+    """Simulate a provider: strict, with callbacks, real audio, a ledger of charges, and faults on request."""
     try:
-        from receiver.sandbox.config import SandboxConfig
-        from receiver.sandbox.server import run
+        from receiver.sandbox.__main__ import main as run_sandbox
     except ImportError as exc:
-        if exc.name not in {"numpy", "soundfile"}:
-            raise
-        raise Misconfigured("the sandbox makes audio and needs the extra: pip install 'receiver[local]'") from exc
+        raise Misconfigured(
+            f"the sandbox makes audio and needs the extra: pip install 'receiver[local]' ({exc})"
+        ) from exc
 
-    config = SandboxConfig(
-        state_dir=state_dir,
-        api_key=api_key,
-        access_key=access_key,
-        secret_key=secret_key,
-        webhook_secret=webhook_secret,
-        concurrency=concurrency,
-        run_seconds=run_seconds,
-        link_seconds=link_seconds,
-        seed=seed,
-    )
-    run(config, host=host, port=port)
+    run_sandbox(context.args, program="receiver sandbox", port=SANDBOX_PORT)
 
 
 def read_settings() -> Settings:

@@ -1,61 +1,28 @@
-"""The HTTP side: every route, and how refusals are rendered."""
+"""The HTTP side: every route, what stands before each, and how refusals are rendered."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
-from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from receiver.sandbox import answers, checks, course, ledger, tasks
+from receiver.sandbox import answers, api, control, media
 from receiver.sandbox.answers import Refusal
-from receiver.sandbox.auth import authorize, authorize_control
-from receiver.sandbox.background import background
-from receiver.sandbox.config import SandboxConfig, webhook_key
-from receiver.sandbox.courier import Courier, new_client
-from receiver.sandbox.life import Life
-from receiver.sandbox.links import Links
-from receiver.sandbox.records import Counted, Format
-from receiver.sandbox.state import State, StateClosed
-from receiver.sandbox.studio import Studio
+from receiver.sandbox.config import SandboxConfig
+from receiver.sandbox.parts import Clock, Sandbox, open_sandbox
+from receiver.sandbox.records import Counted
+from receiver.sandbox.state import StateClosed
+from receiver.sandbox.weather import Mode, Outage, Part
+from receiver.sandbox.wire import Cut, Hang
 
-API: Final = "/v1/audio/text-to-audio"
-
-#: Bytes of a request body.
-MAX_BODY: Final = 64 * 1024
-
-#: Encoders at one time.
-STUDIO_THREADS: Final = 2
-
-MEDIA_TYPES: Final = {Format.MP3: "audio/mpeg", Format.WAV: "audio/wav"}
-
-Clock = Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sandbox:
-    """The parts that the routes use."""
-
-    config: SandboxConfig
-    state: State
-    life: Life
-    links: Links
-    studio: Studio
-
-
-class MediaFile(FileResponse):
-    """A whole clip in few reads; Range and If-Range are the base's."""
-
-    chunk_size = 1024 * 1024
+#: Answers one request; its number among those of its kind is from 1.
+Answer = Callable[[Request, Sandbox, int], Awaitable[Response]]
 
 
 def build_app(config: SandboxConfig, *, clock: Clock = time.time) -> Starlette:
@@ -63,7 +30,7 @@ def build_app(config: SandboxConfig, *, clock: Clock = time.time) -> Starlette:
     Return the application; its lifespan opens the state and lets the tasks live.
 
     `app.state.alive` is True from start to end of the lifespan; a database
-    error ends it early.
+    error ends it early. The server has to use `wire.Protocol`.
 
     Raises:
         ValueError: `config.public_url` is not set; links need it.
@@ -82,150 +49,10 @@ def build_app(config: SandboxConfig, *, clock: Clock = time.time) -> Starlette:
             finally:
                 app.state.alive = False
 
-    routes = [
-        Route(API, create, methods=["POST"]),
-        Route(API, list_page, methods=["GET"]),
-        Route(API + "/{given}", query, methods=["GET"]),
-        Route("/media/{task:int}/{clip:int}.{form}", media, methods=["GET"]),
-        Route("/control/ledger", control_ledger, methods=["GET"]),
-        Route("/control/health", control_health, methods=["GET"]),
-    ]
     kinds = (Refusal, HTTPException, ClientDisconnect, StateClosed, Exception)
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=dict.fromkeys(kinds, render_error))
+    app = Starlette(routes=_routes(), lifespan=lifespan, exception_handlers=dict.fromkeys(kinds, render_error))
     app.router.redirect_slashes = False
     return app
-
-
-@asynccontextmanager
-async def open_sandbox(config: SandboxConfig, base: str, clock: Clock) -> AsyncIterator[Sandbox]:
-    """
-    Open the state and go on with the tasks in it; *base* is where links point.
-
-    Raises:
-        StateLocked: Another process works on the state directory.
-    """
-    with ThreadPoolExecutor(STUDIO_THREADS, "sandbox-studio") as threads:
-        async with State.open(config.state_dir) as state, new_client() as client, background() as group:
-            key = None if config.webhook_secret is None else webhook_key(config.webhook_secret)
-            link_key = await state.do(tasks.link_key)
-            links = Links(key=link_key, base=base.rstrip("/"), lifetime=config.link_seconds, clock=clock)
-            studio = Studio(config.state_dir / "media", threads)
-            courier = Courier(state, client, key=key, clock=clock)
-            life = Life(group=group, state=state, studio=studio, courier=courier, link=links.make, clock=clock)
-            life.resume(await state.do(tasks.unfinished))
-            yield Sandbox(config=config, state=state, life=life, links=links, studio=studio)
-
-
-async def create(request: Request) -> JSONResponse:
-    """
-    POST /v1/audio/text-to-audio
-
-    200 made; 400 1200 no JSON object, 1201 a field is wrong or the external id
-    is used; 401 (see `auth`); 413 body too large; 429 1303 no free slot. Once
-    the body is read, the task is made even when the client has gone.
-    """
-    sandbox: Sandbox = request.app.state.sandbox
-    sandbox.state.count(Counted.CREATE)
-    authorize(sandbox.config, request.headers.get("authorization"))
-    order = checks.read_order(await read_body(request))
-    config = sandbox.config
-    draw = course.draw(order, seed=config.seed, run_seconds=config.run_seconds)
-    now = sandbox.life.now()
-    made = await sandbox.state.do(
-        partial(tasks.create, order=order, now=now, concurrency=config.concurrency, draw=draw)
-    )
-    if isinstance(made, Refusal):
-        raise made
-    sandbox.life.begin(made)
-    return answers.succeeded(answers.created(made.task))
-
-
-async def query(request: Request) -> JSONResponse:
-    """
-    GET /v1/audio/text-to-audio/{id}
-
-    The id is the task's or the external one. 200; 400 1201 unknown; 401.
-    """
-    sandbox: Sandbox = request.app.state.sandbox
-    sandbox.state.count(Counted.QUERY)
-    authorize(sandbox.config, request.headers.get("authorization"))
-    given: str = request.path_params["given"]
-    task = await sandbox.state.do(partial(tasks.find, given=given))
-    if task is None:
-        raise answers.unknown_task(given)
-    return answers.succeeded(answers.record(task, sandbox.links.make))
-
-
-async def list_page(request: Request) -> JSONResponse:
-    """
-    GET /v1/audio/text-to-audio?pageNum=&pageSize=
-
-    The newest first. 200; 400 1201 a parameter is wrong; 401.
-    """
-    sandbox: Sandbox = request.app.state.sandbox
-    sandbox.state.count(Counted.LIST)
-    authorize(sandbox.config, request.headers.get("authorization"))
-    number, size = checks.read_page(request.query_params)
-    listed = await sandbox.state.do(partial(tasks.page, number=number, size=size))
-    return answers.succeeded([answers.record(task, sandbox.links.make) for task in listed])
-
-
-async def media(request: Request) -> Response:
-    """
-    GET /media/{task}/{clip}.{mp3|wav}?cacheKey=…&ksSecret=…&ksTime=…
-
-    200, 206, 416; 403 the link is wrong, altered or has lapsed.
-    """
-    sandbox: Sandbox = request.app.state.sandbox
-    sandbox.state.count(Counted.MEDIA)
-    if not sandbox.links.good(request.url.path, request.scope["query_string"].decode("latin-1")):
-        return PlainTextResponse("Forbidden", 403)
-    task_id, clip = request.path_params["task"], request.path_params["clip"]
-    form = Format(request.path_params["form"])
-    audio = await sandbox.state.do(partial(tasks.audio, task_id=task_id, clip=clip, form=form))
-    if audio is None:
-        raise HTTPException(404)
-    headers = {"etag": f'"{audio.sha256}"'}
-    return MediaFile(sandbox.studio.path(task_id, clip, form), headers=headers, media_type=MEDIA_TYPES[form])
-
-
-async def control_ledger(request: Request) -> JSONResponse:
-    """
-    GET /control/ledger
-
-    200 (see `ledger.read`); 401.
-    """
-    sandbox: Sandbox = request.app.state.sandbox
-    authorize_control(sandbox.config, request.headers.get("authorization"))
-    await sandbox.state.write_counts()
-    return JSONResponse(await sandbox.state.do(ledger.read))
-
-
-async def control_health(request: Request) -> JSONResponse:
-    """
-    GET /control/health
-
-    200 once the state is open and answers; 401.
-    """
-    sandbox: Sandbox = request.app.state.sandbox
-    authorize_control(sandbox.config, request.headers.get("authorization"))
-    await sandbox.state.do(tasks.link_key)
-    return JSONResponse({"status": "ok"})
-
-
-async def read_body(request: Request) -> bytes:
-    """
-    Read the whole body.
-
-    Raises:
-        Refusal: 413: it is longer than `MAX_BODY`.
-    """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise Refusal(413, 1200, f"the body is larger than {MAX_BODY} bytes")
-    return bytes(body)
 
 
 def render_error(_request: Request, exc: Exception) -> Response:
@@ -246,3 +73,51 @@ def render_error(_request: Request, exc: Exception) -> Response:
         case _:
             refusal = Refusal(500, 5000, "Internal error")
     return answers.refused(refusal)
+
+
+def _routes() -> list[Route]:
+    return [
+        Route(api.PATH, _public(Counted.CREATE, api.create), methods=["POST"]),
+        Route(api.PATH, _public(Counted.LIST, api.list_page), methods=["GET"]),
+        Route(api.PATH + "/{given}", _public(Counted.QUERY, api.query), methods=["GET"]),
+        Route("/media/{task:int}/{clip:int}.{form}", _public(Counted.MEDIA, media.media), methods=["GET"]),
+        Route("/stranger/{task:int}.{form}", _public(Counted.STRANGER, media.invented), methods=["GET"]),
+        Route("/control/ledger", control.read_ledger, methods=["GET"]),
+        Route("/control/health", control.health, methods=["GET"]),
+        Route("/control/held", control.held, methods=["GET"]),
+        Route("/control/hold", control.hold, methods=["POST"]),
+        Route("/control/release", control.release, methods=["POST"]),
+        Route("/control/faults", control.read_faults, methods=["GET"]),
+        Route("/control/faults", control.change_faults, methods=["POST"]),
+        Route("/control/answer", control.answer, methods=["POST"]),
+        Route("/control/account", control.account, methods=["POST"]),
+        Route("/control/down", control.down, methods=["POST"]),
+        Route("/control/up", control.up, methods=["POST"]),
+    ]
+
+
+def _public(kind: Counted, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    """Count each request, and let an outage answer in place of *answer*."""
+    part = Part.MEDIA if kind in {Counted.MEDIA, Counted.STRANGER} else Part.API
+
+    async def counted(request: Request) -> Response:
+        sandbox: Sandbox = request.app.state.sandbox
+        number = sandbox.state.count(kind)
+        if (outage := sandbox.weather.outage(part)) is None:
+            return await answer(request, sandbox, number)
+        await sandbox.note(kind, None, f"down_{outage.mode}")
+        return _down(sandbox, part, outage)
+
+    return counted
+
+
+def _down(sandbox: Sandbox, part: Part, outage: Outage) -> Response:
+    match outage.mode:
+        case Mode.CUT:
+            return Cut()
+        case Mode.HANG:
+            return Hang(sandbox.weather.left(outage), outage.over, sandbox.stopping)
+        case Mode.SERVER_ERROR if part is Part.API:
+            return answers.refused(answers.refusal_of("5001", fault="down"))
+        case Mode.SERVER_ERROR:
+            return answers.page(503)

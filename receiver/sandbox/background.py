@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 
 class _Over(Exception):
@@ -20,6 +21,17 @@ async def background() -> AsyncIterator[asyncio.TaskGroup]:
             group.create_task(_end())
     except* _Over:
         pass
+
+
+async def first_of(*waits: Coroutine[Any, Any, object], seconds: float | None = None) -> None:
+    """Wait until one of *waits* is over, or *seconds* are; what is not over is cancelled."""
+    running = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(running, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def _end() -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from receiver.sandbox.faults import NO_FAULTS, Faults
+
 #: Seconds. Kling's links live for 30 days (providers.md 2.7).
 MONTH: Final = 30 * 24 * 3600
 
@@ -40,8 +42,10 @@ class SandboxConfig:
     run_seconds: float = 1.5
     #: Seconds for which a media link works, from the answer that carries it.
     link_seconds: int = MONTH
-    #: The same seed gives the n-th task the same run time.
+    #: The same seed gives the n-th order the same run time and the same faults.
     seed: int = 0
+    #: How often what goes wrong, at the start; the control can change it.
+    faults: Faults = NO_FAULTS
     #: Where media links point, without a slash at the end; None: the address that `server.run` binds.
     public_url: str | None = None
 

@@ -1,4 +1,4 @@
-"""Sends callbacks: one attempt each, signed as Standard Webhooks when there is a secret (providers.md 2.6)."""
+"""Sends callbacks as their plans say, signed as Standard Webhooks when there is a secret (providers.md 2.6)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Any, Final
 
 import httpx
 
-from receiver.sandbox import tasks
+from receiver.sandbox import callbacks
+from receiver.sandbox.faults import MOST_REPEATS
+from receiver.sandbox.plan import Telling
 from receiver.sandbox.records import Callback
 from receiver.sandbox.state import State
 
@@ -22,7 +24,14 @@ LIMIT: Final = 5.0
 #: Callbacks on their way at one time.
 AT_ONCE: Final = 32
 
+#: Seconds between attempts at what is sent until it is taken, and how many there are: longer than any outage.
+AGAIN_AFTER: Final = 1.0
+MOST_ATTEMPTS: Final = 900
+
 TIMED_OUT: Final = "timeout"
+
+#: Signs what is to have a wrong signature.
+WRONG_KEY: Final = b"nobody has this key"
 
 
 class Courier:
@@ -37,18 +46,34 @@ class Courier:
         self._clock = clock
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def send(self, callback: Callback, url: str, body: Callable[[], Mapping[str, Any]]) -> None:
+    async def send(self, callback: Callback, telling: Telling, url: str, body: Callable[[], Mapping[str, Any]]) -> None:
         """
         Send *callback* to *url*; *body* is asked at the last moment, so that its links are fresh.
 
-        The outcome is the HTTP status as text, `timeout`, or the name of the
-        error. A kill between the two records leaves `unknown`.
+        Repeats have the same bytes and headers. The outcome is the HTTP status
+        as text, `timeout`, or the name of the error. A kill between the two
+        records leaves `unknown`.
         """
+        first, *copies = await self._attempt(callback, telling, url, body)
+        if callback.until_taken:
+            for _ in range(MOST_ATTEMPTS):
+                if first.startswith("2"):
+                    break
+                await asyncio.sleep(AGAIN_AFTER)
+                first, *copies = await self._attempt(callback, telling, url, body)
+        await self._state.do(partial(callbacks.end, callback=callback, outcome=first, copies=copies))
+
+    async def _attempt(
+        self, callback: Callback, telling: Telling, url: str, body: Callable[[], Mapping[str, Any]]
+    ) -> list[str]:
         async with self._slots:
-            await self._state.do(partial(tasks.begin_callback, callback=callback))
+            await self._state.do(partial(callbacks.begin, callback=callback))
             content = json.dumps(body(), ensure_ascii=False, separators=(",", ":")).encode()
-            outcome = await self._post(url, content, self._headers(callback, content))
-            await self._state.do(partial(tasks.end_callback, callback=callback, outcome=outcome))
+            headers = self._headers(callback, telling, content)
+            if telling.at_once:
+                sendings = (self._post(url, content, headers) for _ in range(telling.repeats + 1))
+                return list(await asyncio.gather(*sendings))
+            return [await self._post(url, content, headers) for _ in range(telling.repeats + 1)]
 
     async def _post(self, url: str, content: bytes, headers: Mapping[str, str]) -> str:
         try:
@@ -60,21 +85,23 @@ class Courier:
             return type(exc).__name__
         return str(response.status_code)
 
-    def _headers(self, callback: Callback, content: bytes) -> dict[str, str]:
+    def _headers(self, callback: Callback, telling: Telling, content: bytes) -> dict[str, str]:
         headers = {"content-type": "application/json; charset=utf-8"}
-        if self._key is None:
+        key = WRONG_KEY if telling.bad_signature else self._key
+        if key is None or telling.unsigned:
             return headers
         webhook_id, timestamp = str(callback.webhook_id), str(int(self._clock()))
         return headers | {
             "webhook-id": webhook_id,
             "webhook-timestamp": timestamp,
-            "webhook-signature": sign(self._key, webhook_id, timestamp, content),
+            "webhook-signature": sign(key, webhook_id, timestamp, content),
         }
 
 
 def new_client() -> httpx.AsyncClient:
     """Return a client that takes no settings from the environment and follows no redirect."""
-    limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+    most = AT_ONCE * (MOST_REPEATS + 1)
+    limits = httpx.Limits(max_connections=most, max_keepalive_connections=most)
     return httpx.AsyncClient(timeout=LIMIT, trust_env=False, follow_redirects=False, limits=limits)
 
 

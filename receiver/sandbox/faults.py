@@ -45,13 +45,17 @@ WRONG_BYTES: Final = (Spoilt.HTML, Spoilt.JSON, Spoilt.EMPTY)
 TRUNCATED: Final = (Spoilt.TRUNCATED, Spoilt.TRUNCATED_LENGTHLESS)
 
 
-def _option(default: T, read: Callable[[str], T], about: str) -> T:
-    option: T = field(default=default, metadata={"read": read, "help": about})
-    return option
+def _about(read: Callable[[str], object], text: str) -> dict[str, object]:
+    return {"read": read, "help": text}
 
 
-def _rate(about: str) -> float:
-    return _option(0.0, units.rate, about)
+def _rate(text: str) -> float:
+    return _number(0.0, units.rate, text)
+
+
+def _number(default: float, read: Callable[[str], float], text: str) -> float:
+    number: float = field(default=default, metadata=_about(read, text))
+    return number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +65,7 @@ class Faults:
     lose: float = _rate("callbacks that are never sent")
     duplicate: float = _rate("callbacks that are sent again, 1 to 3 times, also all at once")
     reorder: float = _rate("tasks whose statuses are told in a wrong order")
-    late: Delay = _option(Delay(seconds=30.0), units.late, "callbacks that come later, RATE:DURATION")
+    late: Delay = field(default=units.LATE, metadata=_about(units.late, "callbacks that come later, RATE:DURATION"))
     first: float = _rate("tasks whose first callback is delivered before the create is answered")
     contradict: float = _rate("succeeding tasks that a callback calls failed, before the truth is told")
     bad_signature: float = _rate("callbacks with a wrong signature")
@@ -69,12 +73,14 @@ class Faults:
     forge: float = _rate("tasks about which a stranger tells something, too")
     strip_audios: float = _rate("callbacks of success without audios")
     unsure_create: float = _rate("creates whose reply leaves in doubt whether the task was made")
-    hang_seconds: float = _option(30.0, units.seconds, "how long what hangs is held before it is cut")
-    rate_limit: float = _option(0.0, units.per_second, "creates a second, N/s, over which 1302 is told; 0: no limit")
-    expire_links: float = _option(0.0, units.seconds, "life of a media link; 0: that of --link-seconds")
+    hang_seconds: float = _number(30.0, units.seconds, "how long what hangs is held before it is cut")
+    rate_limit: float = _number(0.0, units.per_second, "creates a second, N/s, over which 1302 is told; 0: no limit")
+    expire_links: float = _number(0.0, units.seconds, "life of a media link; 0: that of --link-seconds")
     dead_links: float = _rate("files whose links are dead until one was tried and a query gave a fresh one")
     truncate: float = _rate("fetches that get half the file")
-    slow: Delay = _option(Delay(seconds=5.0), units.slow, "fetches that get the file drop by drop, RATE:DURATION")
+    slow: Delay = field(
+        default=units.SLOW, metadata=_about(units.slow, "fetches that get the file drop by drop, RATE:DURATION")
+    )
     wrong_bytes: float = _rate("files whose first fetch gets a page, JSON or nothing")
     media_5xx: float = _rate("fetches that are answered 503")
     query_5xx: float = _rate("queries that are answered 5xx")
@@ -92,8 +98,6 @@ class Faults:
         for name, value in given.items():
             if name not in readers:
                 raise ValueError(f"unknown fault: {name!a}")
-            if isinstance(value, bool) or not isinstance(value, str | int | float):
-                raise ValueError(f"{name} must be a number or text")
             try:
                 changes[name] = readers[name](str(value))
             except ValueError as exc:

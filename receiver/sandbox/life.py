@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from receiver.sandbox import answers, tasks
+from receiver.sandbox import bodies, callbacks, tasks
 from receiver.sandbox.courier import Courier
+from receiver.sandbox.gates import Gate, Gates
+from receiver.sandbox.links import Links
 from receiver.sandbox.records import Audio, Callback, Status, Task
 from receiver.sandbox.state import State
 from receiver.sandbox.studio import Studio
-from receiver.sandbox.tasks import Change, Unfinished
+from receiver.sandbox.tasks import Change
+from receiver.sandbox.teller import Teller
 
 
 class Life:
@@ -24,59 +27,59 @@ class Life:
         state: State,
         studio: Studio,
         courier: Courier,
-        link: answers.LinkMaker,
+        links: Links,
+        gates: Gates,
         clock: Callable[[], float],
     ) -> None:
         self._group = group
         self._state = state
         self._studio = studio
         self._courier = courier
-        self._link = link
+        self._links = links
+        self._gates = gates
         self._clock = clock
 
-    def resume(self, left: Iterable[Unfinished]) -> None:
+    def resume(self, left: Iterable[Change]) -> None:
         """Go on with what the last process *left*."""
-        for unfinished in left:
-            self._group.create_task(self._live(unfinished.task, unfinished.due))
+        for change in left:
+            self.begin(change)
 
-    def begin(self, change: Change) -> None:
-        """Take on a task that was just made."""
-        due = () if change.callback is None else (change.callback,)
-        self._group.create_task(self._live(change.task, due))
+    def begin(self, change: Change) -> Teller:
+        """Take on a task with the callbacks that it has so far; return what tells them."""
+        teller = Teller(change.task.plan, group=self._group, send=self._send, clock=self._clock)
+        self._group.create_task(self._live(change, teller))
+        return teller
 
     def now(self) -> int:
         """Return the time in milliseconds."""
         return int(self._clock() * 1000)
 
-    async def _live(self, task: Task, due: Iterable[Callback]) -> None:
-        telling: asyncio.Task[None] | None = None
-        for callback in due:
-            telling = self._tell(Change(task=task, callback=callback), telling)
+    async def _live(self, change: Change, teller: Teller) -> None:
+        task = change.task
+        teller.tell(task, change.callbacks)
         if task.status is Status.SUBMITTED:
             await self._until(task.starts_at)
-            change = await self._move(task, Status.PROCESSING)
-            task, telling = change.task, self._tell(change, telling)
+            task = await self._move(task, Status.PROCESSING, teller)
         if task.status is Status.PROCESSING:
             audios = await self._studio.make(task) if task.failure is None else ()
             await self._until(task.ends_at)
-            change = await self._move(task, Status.FAILED if task.failure else Status.SUCCEED, audios)
-            self._tell(change, telling)
+            await self._move(task, Status.FAILED if task.failure else Status.SUCCEED, teller, audios)
 
-    async def _move(self, task: Task, status: Status, audios: tuple[Audio, ...] = ()) -> Change:
-        return await self._state.do(partial(tasks.move, task_id=task.id, status=status, now=self.now(), audios=audios))
+    async def _move(self, task: Task, status: Status, teller: Teller, audios: tuple[Audio, ...] = ()) -> Task:
+        move = partial(tasks.move, task_id=task.id, status=status, now=self.now(), audios=audios)
+        change = await self._state.do(move)
+        teller.tell(change.task, change.callbacks)
+        return change.task
 
-    def _tell(self, change: Change, before: asyncio.Task[None] | None) -> asyncio.Task[None] | None:
-        """Send the callback after those *before* it; return what the next one has to wait for."""
-        if change.callback is None:
-            return before
-        return self._group.create_task(self._deliver(change.task, change.callback, before))
-
-    async def _deliver(self, task: Task, callback: Callback, before: asyncio.Task[None] | None) -> None:
-        if before is not None:
-            await before
-        if task.order.callback_url is not None:
-            body = partial(answers.report, task, callback.status, callback.changed_at, self._link)
-            await self._courier.send(callback, task.order.callback_url, body)
+    async def _send(self, task: Task, callback: Callback) -> None:
+        if task.order.callback_url is None:
+            return
+        if not await self._gates.go_on(Gate.CALLBACK, task.order.external_id):
+            await self._state.do(partial(callbacks.end, callback=callback, outcome=callbacks.CUT))
+            return
+        telling = task.plan.telling(callback.position)
+        body = partial(bodies.body, task, callback, self._links)
+        await self._courier.send(callback, telling, task.order.callback_url, body)
 
     async def _until(self, moment: int) -> None:
         await asyncio.sleep(max(0, moment - self.now()) / 1000)

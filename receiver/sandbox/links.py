@@ -7,9 +7,10 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-from receiver.sandbox.records import Audio, Task
+from receiver.sandbox.records import Audio, Format, Task
 
 #: The query exactly as it was given out; a re-encoded one is another one.
 QUERY: Final = re.compile(
@@ -17,10 +18,22 @@ QUERY: Final = re.compile(
 )
 
 
+#: Of links; those of a dead file work from the second on.
+GENERATIONS: Final = (0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A link that was made here."""
+
+    generation: int
+    lapsed: bool
+
+
 class Links:
     """Makes links that lapse, and tells good ones from others. Keeps nothing."""
 
-    def __init__(self, *, key: bytes, base: str, lifetime: int, clock: Callable[[], float]) -> None:
+    def __init__(self, *, key: bytes, base: str, lifetime: Callable[[], float], clock: Callable[[], float]) -> None:
         self._key = key
         self._base = base
         self._lifetime = lifetime
@@ -29,19 +42,27 @@ class Links:
     def make(self, task: Task, audio: Audio) -> str:
         """Return a link to one file, good for the lifetime (seconds) from now."""
         path = f"/media/{task.id}/{audio.clip}.{audio.format}"
-        return f"{self._base}{path}?{self._query(path, int(self._clock()) + self._lifetime)}"
+        expires = int(self._clock() + self._lifetime())
+        return f"{self._base}{path}?{self._query(path, expires, audio.generation)}"
 
-    def good(self, path: str, query: str) -> bool:
-        """Tell whether *query* was made here for *path* and has not lapsed."""
+    def read(self, path: str, query: str) -> Link | None:
+        """Return what *query* is good for; None unless it was made here for *path*."""
         match = QUERY.fullmatch(query)
         if match is None:
-            return False
+            return None
         expires = int(match["time"], 16)
-        return hmac.compare_digest(query, self._query(path, expires)) and self._clock() < expires
+        for generation in GENERATIONS:
+            if hmac.compare_digest(query, self._query(path, expires, generation)):
+                return Link(generation=generation, lapsed=self._clock() >= expires)
+        return None
 
-    def _query(self, path: str, expires: int) -> str:
-        cache = base64.b64encode(self._mac("cache", path)[:20]).decode()
-        secret = self._mac("link", path, str(expires)).hex()[:32]
+    def invented(self, task: Task, form: Format) -> str:
+        """Return a link to media that no task has."""
+        return f"{self._base}/stranger/{task.id}.{form}"
+
+    def _query(self, path: str, expires: int, generation: int) -> str:
+        cache = base64.b64encode(self._mac("cache", path, str(generation))[:20]).decode()
+        secret = self._mac("link", path, str(expires), str(generation)).hex()[:32]
         return f"cacheKey={cache}&ksSecret={secret}&ksTime={expires:x}"
 
     def _mac(self, *parts: str) -> bytes:

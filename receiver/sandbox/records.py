@@ -7,6 +7,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
+from receiver.sandbox.plan import Plan
+
 #: Units taken for a task that succeeds (providers.md 2.2); decimal text.
 PRICE: Final = "0.25"
 NO_CHARGE: Final = "0"
@@ -35,6 +37,18 @@ class Counted(StrEnum):
     QUERY = "query"
     LIST = "list"
     MEDIA = "media"
+    #: Fetches of media that a stranger invented; nobody should trust them.
+    STRANGER = "stranger"
+
+
+class Kind(StrEnum):
+    """Whose word a callback is."""
+
+    TRUTH = "truth"
+    #: The provider's own, and wrong.
+    CONTRADICTION = "contradiction"
+    #: A stranger's.
+    FORGERY = "forgery"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +85,8 @@ class Audio:
     sha256: str
     #: Seconds, as text in the reply.
     duration: str
+    #: Of its links; 1 once a link of a dead file was tried.
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +94,10 @@ class Task:
     """One task as it stands; `audios` is empty until it succeeds."""
 
     id: int
+    #: The place of its order among all orders, from 1: what is drawn for the task depends on it.
+    number: int
     order: Order
+    plan: Plan
     status: Status
     failure: str | None
     created_at: int
@@ -95,12 +114,19 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callback:
-    """One status change that has to be told."""
+    """Something that is told about a task."""
 
     task_id: int
-    #: 0 for the first change of a task.
+    #: Its place (see `plan`).
     position: int
     #: Sent as `webhook-id`.
     webhook_id: int
+    kind: Kind = Kind.TRUTH
     status: Status
     changed_at: int
+    #: Sent until it is answered 2xx: the truth after a contradiction.
+    until_taken: bool = False
+    #: What became of the first sending: the HTTP status as text, `timeout`, the
+    #: name of an error, `lost` (never sent), `cut` (by the control), `unknown`
+    #: (killed while sending); None while it is due.
+    outcome: str | None = None

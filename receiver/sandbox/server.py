@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 
 from receiver.sandbox.app import build_app
 from receiver.sandbox.config import SandboxConfig
+from receiver.sandbox.wire import Protocol
 
 #: Seconds that open requests get at a stop.
 GRACE: Final = 3
@@ -51,6 +52,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=Protocol,
                 lifespan="on",
                 log_level="warning",
                 access_log=False,
@@ -72,6 +74,11 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         self.broken = not self._app.state.alive
         return self.broken or await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Cut what is held, then go down as the base does."""
+        self._app.state.sandbox.stop()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

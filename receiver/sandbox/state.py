@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
+from receiver.sandbox import callbacks
 from receiver.sandbox.background import background
 from receiver.sandbox.records import Counted
 
@@ -32,8 +33,10 @@ CREATE TABLE IF NOT EXISTS origin (
   link_key BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS task (
-  number INTEGER PRIMARY KEY,
+  position INTEGER PRIMARY KEY,
   id INTEGER NOT NULL UNIQUE,
+  number INTEGER NOT NULL UNIQUE REFERENCES submission (number),
+  plan TEXT NOT NULL,
   external_id TEXT UNIQUE,
   prompt TEXT NOT NULL,
   duration TEXT NOT NULL,
@@ -45,7 +48,7 @@ CREATE TABLE IF NOT EXISTS task (
   starts_at INTEGER NOT NULL,
   ends_at INTEGER NOT NULL
 );
-CREATE INDEX IF NOT EXISTS task_open ON task (number) WHERE status IN ('submitted', 'processing');
+CREATE INDEX IF NOT EXISTS task_open ON task (position) WHERE status IN ('submitted', 'processing');
 CREATE TABLE IF NOT EXISTS audio (
   task_id INTEGER NOT NULL REFERENCES task (id),
   format TEXT NOT NULL CHECK (format IN ('mp3', 'wav')),
@@ -53,22 +56,54 @@ CREATE TABLE IF NOT EXISTS audio (
   bytes INTEGER NOT NULL,
   sha256 TEXT NOT NULL,
   duration TEXT NOT NULL,
+  generation INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (task_id, format)
 );
 CREATE TABLE IF NOT EXISTS callback (
   task_id INTEGER NOT NULL REFERENCES task (id),
   position INTEGER NOT NULL,
   webhook_id INTEGER NOT NULL UNIQUE,
+  kind TEXT NOT NULL,
   status TEXT NOT NULL,
   changed_at INTEGER NOT NULL,
+  until_taken INTEGER NOT NULL,
   begun INTEGER NOT NULL DEFAULT 0,
   outcome TEXT,
+  copies TEXT NOT NULL DEFAULT '[]',
   PRIMARY KEY (task_id, position)
 );
 CREATE INDEX IF NOT EXISTS callback_due ON callback (task_id, position) WHERE outcome IS NULL;
-CREATE TABLE IF NOT EXISTS attempt (external_id TEXT PRIMARY KEY, creates INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS submission (number INTEGER PRIMARY KEY, external_id TEXT UNIQUE);
+CREATE TABLE IF NOT EXISTS attempt (
+  id INTEGER PRIMARY KEY,
+  number INTEGER NOT NULL REFERENCES submission (number),
+  made INTEGER NOT NULL,
+  reply TEXT NOT NULL,
+  fault TEXT
+);
+CREATE INDEX IF NOT EXISTS attempt_number ON attempt (number);
+CREATE UNIQUE INDEX IF NOT EXISTS attempt_made_once ON attempt (number) WHERE made;
+CREATE TABLE IF NOT EXISTS fetch (
+  id INTEGER PRIMARY KEY,
+  task_id INTEGER NOT NULL REFERENCES task (id),
+  format TEXT NOT NULL,
+  nth INTEGER NOT NULL,
+  status INTEGER,
+  bytes INTEGER,
+  fault TEXT,
+  UNIQUE (task_id, format, nth)
+);
+CREATE TABLE IF NOT EXISTS incident (
+  id INTEGER PRIMARY KEY,
+  kind TEXT NOT NULL,
+  given TEXT,
+  fault TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS request (kind TEXT PRIMARY KEY, number INTEGER NOT NULL);
 """
+
+#: Of the schema.
+VERSION: Final = 2
 
 #: Operations in one transaction.
 BATCH: Final = 500
@@ -86,6 +121,10 @@ class StateLocked(Exception):
     """Another sandbox works on this directory."""
 
 
+class StateOutdated(Exception):
+    """Another version of the sandbox wrote this directory."""
+
+
 class StateClosed(Exception):
     """The operation came too late, or the database failed; whether it took place is not known."""
 
@@ -100,6 +139,7 @@ class State:
         self._wake = asyncio.Event()
         self._closed = False
         self._counts: Counter[Counted] = Counter()
+        self._numbers: Counter[Counted] = Counter()
 
     @classmethod
     @asynccontextmanager
@@ -111,11 +151,13 @@ class State:
 
         Raises:
             StateLocked: Another process has it open.
+            StateOutdated: Another version wrote it.
         """
         with _locked(directory), ThreadPoolExecutor(1, "sandbox-state") as thread:
             loop = asyncio.get_running_loop()
             connection = await loop.run_in_executor(thread, _connect, directory / "sandbox.sqlite3")
             state = cls(connection, thread)
+            state._numbers = await loop.run_in_executor(thread, _read_counts, connection)
             try:
                 async with background() as group:
                     group.create_task(state._run())
@@ -138,9 +180,15 @@ class State:
         self._wake.set()
         return await future
 
-    def count(self, kind: Counted) -> None:
-        """Count one request; on disk with whatever is written next, half a second later at most."""
+    def count(self, kind: Counted) -> int:
+        """
+        Count one request and return its number among those of its kind, from 1.
+
+        On disk with whatever is written next, half a second later at most.
+        """
         self._counts[kind] += 1
+        self._numbers[kind] += 1
+        return self._numbers[kind]
 
     async def write_counts(self) -> None:
         """Bring to disk what was counted so far."""
@@ -213,11 +261,14 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+        if connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+            raise StateOutdated(f"{path} is of another version of the sandbox; remove its directory")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.executescript(SCHEMA)
     origin = (int(time.time()) * ID_ROOM, secrets.token_bytes(32))
     connection.execute("INSERT INTO origin VALUES (1, ?, ?) ON CONFLICT DO NOTHING", origin)
-    # One attempt each: whether a callback arrived that was being sent when the process was killed, nobody can say.
-    connection.execute("UPDATE callback SET outcome = 'unknown' WHERE begun AND outcome IS NULL")
+    callbacks.give_up(connection)
     return connection
 
 
@@ -244,6 +295,11 @@ def _add_counts(connection: sqlite3.Connection, counts: Counter[Counted]) -> Non
         "INSERT INTO request VALUES (?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number",
         list(counts.items()),
     )
+
+
+def _read_counts(connection: sqlite3.Connection) -> Counter[Counted]:
+    rows = connection.execute("SELECT kind, number FROM request").fetchall()
+    return Counter({Counted(row["kind"]): row["number"] for row in rows})
 
 
 def _finish(connection: sqlite3.Connection, counts: Counter[Counted]) -> None:

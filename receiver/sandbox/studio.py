@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 
 from receiver.sandbox import sound, tasks
@@ -20,6 +21,11 @@ class Studio:
     async def make(self, task: Task) -> tuple[Audio, ...]:
         """Make both files of *task*; again after a kill gives the same bytes."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._make, task)
+
+    async def invent(self, number: int, form: Format, seconds: Decimal) -> bytes:
+        """Make a file of the clip that has *number* for its id; nothing is kept."""
+        recordings = await asyncio.get_running_loop().run_in_executor(self._threads, sound.record, number, seconds)
+        return next(one.data for one in recordings if one.format is form)
 
     def path(self, task_id: int, clip: int, form: Format) -> Path:
         """Return where the file lies, or would lie."""

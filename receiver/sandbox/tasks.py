@@ -8,55 +8,62 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from receiver.sandbox.answers import Refusal, duplicate, no_free_slot
+from receiver.sandbox import callbacks
+from receiver.sandbox.answers import Refusal, duplicate, no_free_slot, unmade
+from receiver.sandbox.faults import Odds
+from receiver.sandbox.plan import Plan, Unsure
 from receiver.sandbox.records import Audio, Callback, Course, Format, Order, Status, Task
 
 #: A task owns as many ids: its own, its clip's, one for each callback.
 IDS_EACH: Final = 16
 CLIP_ID: Final = 1
-FIRST_WEBHOOK_ID: Final = 2
 
 Connection = sqlite3.Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A task after a status change, and the callback that tells it; None without `callback_url`."""
+    """A task after a status change, and the callbacks that it has so far or brings."""
 
     task: Task
-    callback: Callback | None
+    callbacks: tuple[Callback, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unfinished:
-    """A task that has not ended or has callbacks still to be sent, oldest first."""
+class Made:
+    """A task that a create made, and what its reply says."""
 
-    task: Task
-    due: tuple[Callback, ...]
+    change: Change
+    #: Of the create.
+    attempt: int
+    unsure: Unsure | None
 
 
 def create(
-    conn: Connection, order: Order, now: int, *, concurrency: int, draw: Callable[[int], Course]
-) -> Change | Refusal:
+    conn: Connection, order: Order, now: int, *, concurrency: int, draw: Callable[[int], Course], odds: Odds
+) -> Made | Refusal:
     """
-    Make a task of *order*, or say why not; either way the create is counted for its external id.
+    Make a task of *order*, or say why not; either way the create is noted with its order.
 
-    *draw* is given the task's number, from 1, and decides its course.
-    A repeated external id is told before a lack of slots: it is the answer that settles an unsure create.
+    *draw* is given the order's number and decides the task's course; *odds*
+    decide its faults. A repeated external id is told before a lack of slots:
+    it is the answer that settles an unsure create.
     """
-    if order.external_id is not None:
-        conn.execute(
-            "INSERT INTO attempt VALUES (?, 1) ON CONFLICT DO UPDATE SET creates = creates + 1", (order.external_id,)
-        )
-        if conn.execute("SELECT 1 FROM task WHERE external_id = ?", (order.external_id,)).fetchone():
-            return duplicate(order.external_id)
+    number = _number(conn, order)
+    if order.external_id is not None and _has_task(conn, order.external_id):
+        return _refused(conn, number, duplicate(order.external_id))
     if concurrency and _open(conn) >= concurrency:
-        return no_free_slot()
-    number, task_id = _next(conn)
+        return _refused(conn, number, no_free_slot())
+    unsure = odds.unsure(number, _unmade(conn, number) + 1)
+    if unsure is Unsure.UNMADE:
+        return _refused(conn, number, unmade())
+    position, task_id = _next(conn)
     course = draw(number)
     task = Task(
         id=task_id,
+        number=number,
         order=order,
+        plan=odds.plan(number, told=order.callback_url is not None, fails=course.failure is not None),
         status=Status.SUBMITTED,
         failure=course.failure,
         created_at=now,
@@ -64,19 +71,30 @@ def create(
         starts_at=now + course.starts_after,
         ends_at=now + course.ends_after,
     )
-    _insert(conn, number, task)
-    return Change(task=task, callback=_add_callback(conn, task))
+    _insert(conn, position, task)
+    attempt = _attempt(conn, number, made=True, reply="200 0" if unsure is None else unsure, fault=unsure)
+    return Made(change=Change(task=task, callbacks=callbacks.add(conn, task)), attempt=attempt, unsure=unsure)
+
+
+def refuse(conn: Connection, order: Order, *, reply: str, fault: str) -> None:
+    """Note a create that was answered with *reply* before anything was looked at."""
+    _attempt(conn, _number(conn, order), made=False, reply=reply, fault=fault)
+
+
+def replied(conn: Connection, attempt: int, *, reply: str, fault: str) -> None:
+    """Note that a create was answered otherwise than it was to be."""
+    conn.execute("UPDATE attempt SET reply = ?, fault = ? WHERE id = ?", (reply, fault, attempt))
 
 
 def move(conn: Connection, task_id: int, status: Status, now: int, audios: Iterable[Audio] = ()) -> Change:
-    """Give the task *status*, with its *audios* when it succeeds, and note the callback that is due for it."""
+    """Give the task *status*, with its *audios* when it succeeds, and note the callbacks that are due for it."""
     conn.execute("UPDATE task SET status = ?, updated_at = ? WHERE id = ?", (status, now, task_id))
     conn.executemany(
         "INSERT INTO audio (task_id, format, clip, bytes, sha256, duration) VALUES (?, ?, ?, ?, ?, ?)",
         [(task_id, a.format, a.clip, a.bytes, a.sha256, a.duration) for a in audios],
     )
     task = get(conn, task_id)
-    return Change(task=task, callback=_add_callback(conn, task))
+    return Change(task=task, callbacks=callbacks.add(conn, task))
 
 
 def get(conn: Connection, task_id: int) -> Task:
@@ -96,7 +114,7 @@ def find(conn: Connection, given: str) -> Task | None:
 
 def page(conn: Connection, number: int, size: int) -> list[Task]:
     """Return one page of all tasks, the newest first; *number* is from 1."""
-    rows = conn.execute("SELECT * FROM task ORDER BY number DESC LIMIT ? OFFSET ?", (size, (number - 1) * size))
+    rows = conn.execute("SELECT * FROM task ORDER BY position DESC LIMIT ? OFFSET ?", (size, (number - 1) * size))
     return [_task(conn, row) for row in rows.fetchall()]
 
 
@@ -108,28 +126,13 @@ def audio(conn: Connection, task_id: int, clip: int, form: Format) -> Audio | No
     return None if row is None else _audio(row)
 
 
-def unfinished(conn: Connection) -> list[Unfinished]:
-    """Return all that was under way when the last process ended."""
+def unfinished(conn: Connection) -> list[Change]:
+    """Return all that was under way when the last process ended, the oldest first."""
     rows = conn.execute(
         "SELECT * FROM task WHERE status IN ('submitted', 'processing')"
-        " OR id IN (SELECT task_id FROM callback WHERE outcome IS NULL) ORDER BY number"
+        " OR id IN (SELECT task_id FROM callback WHERE outcome IS NULL) ORDER BY position"
     )
-    return [Unfinished(task=_task(conn, row), due=_due(conn, row["id"])) for row in rows.fetchall()]
-
-
-def begin_callback(conn: Connection, callback: Callback) -> None:
-    """Note, before the connection is opened, that the one attempt is spent."""
-    conn.execute(
-        "UPDATE callback SET begun = 1 WHERE task_id = ? AND position = ?", (callback.task_id, callback.position)
-    )
-
-
-def end_callback(conn: Connection, callback: Callback, outcome: str) -> None:
-    """Record what became of the attempt."""
-    conn.execute(
-        "UPDATE callback SET outcome = ? WHERE task_id = ? AND position = ?",
-        (outcome, callback.task_id, callback.position),
-    )
+    return [Change(task=_task(conn, row), callbacks=callbacks.known(conn, row["id"])) for row in rows.fetchall()]
 
 
 def link_key(conn: Connection) -> bytes:
@@ -148,19 +151,56 @@ def _open(conn: Connection) -> int:
     return count
 
 
+def _number(conn: Connection, order: Order) -> int:
+    """Return the number of *order*: that of its external id's first create, or a new one."""
+    if order.external_id is not None:
+        row = conn.execute("SELECT number FROM submission WHERE external_id = ?", (order.external_id,)).fetchone()
+        if row is not None:
+            return int(row["number"])
+    added = conn.execute("INSERT INTO submission (external_id) VALUES (?) RETURNING number", (order.external_id,))
+    return int(added.fetchone()["number"])
+
+
+def _has_task(conn: Connection, external_id: str) -> bool:
+    return conn.execute("SELECT 1 FROM task WHERE external_id = ?", (external_id,)).fetchone() is not None
+
+
+def _unmade(conn: Connection, number: int) -> int:
+    """Count the creates of an order that could have made its task; what was refused for other reasons draws nothing."""
+    query = "SELECT count(*) FROM attempt WHERE number = ? AND fault = ?"
+    count: int = conn.execute(query, (number, Unsure.UNMADE)).fetchone()[0]
+    return count
+
+
+def _refused(conn: Connection, number: int, refusal: Refusal) -> Refusal:
+    reply = f"{refusal.http} {refusal.code}"
+    _attempt(conn, number, made=False, reply=reply, fault=refusal.fault)
+    return refusal
+
+
+def _attempt(conn: Connection, number: int, *, made: bool, reply: str, fault: str | None) -> int:
+    row = conn.execute(
+        "INSERT INTO attempt (number, made, reply, fault) VALUES (?, ?, ?, ?) RETURNING id",
+        (number, made, reply, fault),
+    ).fetchone()
+    return int(row["id"])
+
+
 def _next(conn: Connection) -> tuple[int, int]:
-    row = conn.execute("SELECT first_id, (SELECT coalesce(max(number), 0) + 1 FROM task) AS number FROM origin")
-    first_id, number = row.fetchone()
-    return number, first_id + number * IDS_EACH
+    row = conn.execute("SELECT first_id, (SELECT coalesce(max(position), 0) + 1 FROM task) AS position FROM origin")
+    first_id, position = row.fetchone()
+    return position, first_id + position * IDS_EACH
 
 
-def _insert(conn: Connection, number: int, task: Task) -> None:
+def _insert(conn: Connection, position: int, task: Task) -> None:
     order = task.order
     conn.execute(
-        "INSERT INTO task VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO task VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            number,
+            position,
             task.id,
+            task.number,
+            task.plan.to_json(),
             order.external_id,
             order.prompt,
             str(order.duration),
@@ -175,40 +215,6 @@ def _insert(conn: Connection, number: int, task: Task) -> None:
     )
 
 
-def _add_callback(conn: Connection, task: Task) -> Callback | None:
-    if task.order.callback_url is None:
-        return None
-    position = conn.execute("SELECT count(*) FROM callback WHERE task_id = ?", (task.id,)).fetchone()[0]
-    callback = Callback(
-        task_id=task.id,
-        position=position,
-        webhook_id=task.id + FIRST_WEBHOOK_ID + position,
-        status=task.status,
-        changed_at=task.updated_at,
-    )
-    conn.execute(
-        "INSERT INTO callback (task_id, position, webhook_id, status, changed_at) VALUES (?, ?, ?, ?, ?)",
-        (callback.task_id, callback.position, callback.webhook_id, callback.status, callback.changed_at),
-    )
-    return callback
-
-
-def _due(conn: Connection, task_id: int) -> tuple[Callback, ...]:
-    rows = conn.execute(
-        "SELECT * FROM callback WHERE task_id = ? AND outcome IS NULL ORDER BY position", (task_id,)
-    ).fetchall()
-    return tuple(
-        Callback(
-            task_id=row["task_id"],
-            position=row["position"],
-            webhook_id=row["webhook_id"],
-            status=Status(row["status"]),
-            changed_at=row["changed_at"],
-        )
-        for row in rows
-    )
-
-
 def _task(conn: Connection, row: sqlite3.Row) -> Task:
     audios = conn.execute("SELECT * FROM audio WHERE task_id = ? ORDER BY format", (row["id"],)).fetchall()
     order = Order(
@@ -219,7 +225,9 @@ def _task(conn: Connection, row: sqlite3.Row) -> Task:
     )
     return Task(
         id=row["id"],
+        number=row["number"],
         order=order,
+        plan=Plan.from_json(row["plan"]),
         status=Status(row["status"]),
         failure=row["failure"],
         created_at=row["created_at"],
@@ -237,4 +245,5 @@ def _audio(row: sqlite3.Row) -> Audio:
         bytes=row["bytes"],
         sha256=row["sha256"],
         duration=row["duration"],
+        generation=row["generation"],
     )

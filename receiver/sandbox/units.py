@@ -23,6 +23,11 @@ class Delay:
         return f"{self.rate:g}:{self.seconds:g}s"
 
 
+#: Nothing is late or slow; how long it would take, when only a rate is given.
+LATE: Final = Delay(seconds=30.0)
+SLOW: Final = Delay(seconds=5.0)
+
+
 def rate(text: str) -> float:
     """
     Read a rate from 0 to 1.
@@ -66,7 +71,7 @@ def late(text: str) -> Delay:
     Raises:
         ValueError: It is none.
     """
-    return _delay(text, 30.0)
+    return _delay(text, LATE.seconds)
 
 
 def slow(text: str) -> Delay:
@@ -76,7 +81,7 @@ def slow(text: str) -> Delay:
     Raises:
         ValueError: It is none.
     """
-    return _delay(text, 5.0)
+    return _delay(text, SLOW.seconds)
 
 
 def _delay(text: str, default: float) -> Delay:
