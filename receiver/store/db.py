@@ -9,6 +9,7 @@ from typing import Final, LiteralString
 
 import psycopg
 from psycopg import AsyncConnection, errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -18,11 +19,11 @@ Connection = AsyncConnection[DictRow]
 
 #: A server that is gone without a word is noticed within about 15 s (libpq's names and units).
 _NOTICE_LOSS: Final = {
-    "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 15_000,
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "5",
+    "keepalives_count": "2",
+    "tcp_user_timeout": "15000",
 }
 #: How long a caller waits for a free connection before it hears that the database is unavailable.
 POOL_WAIT: Final = timedelta(seconds=2)
@@ -63,7 +64,12 @@ async def connect(url: str) -> Connection:
         StoreUnavailable: The database did not answer.
     """
     async with translated():
-        return await AsyncConnection.connect(url, autocommit=True, row_factory=dict_row, **_NOTICE_LOSS)
+        return await AsyncConnection.connect(_conninfo(url), autocommit=True, row_factory=dict_row)
+
+
+def _conninfo(url: str) -> str:
+    """Add our settings to the operator's, which win."""
+    return make_conninfo("", **{**_NOTICE_LOSS, **conninfo_to_dict(url)})
 
 
 class Database:
@@ -72,7 +78,7 @@ class Database:
     def __init__(self, url: str, *, connections: int) -> None:
         self.url = url
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            url,
+            _conninfo(url),
             min_size=1,
             max_size=connections,
             open=False,
@@ -80,7 +86,7 @@ class Database:
             reconnect_timeout=POOL_WAIT.total_seconds(),
             check=AsyncConnectionPool.check_connection,
             connection_class=AsyncConnection[DictRow],
-            kwargs={"autocommit": True, "row_factory": dict_row, **_NOTICE_LOSS},
+            kwargs={"autocommit": True, "row_factory": dict_row},
         )
 
     async def open(self) -> None:
