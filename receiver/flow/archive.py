@@ -231,6 +231,9 @@ async def _record(services: Services, deal: Deal, job: Job, stored: list[Asset],
             story.append(Event(after.id, "task.rescued"))
         pause = schedule.retry_after(job.attempt, remaining=schedule.LONGEST_PAUSE * 8, jitter=services.random())
         written = await change.commit(conn, deal, locked, after, story, ask_after=pause)
+    for asset in written.assets:
+        if asset.state is not AssetState.PENDING:
+            services.downloader.forget(_spool_key(asset))
     left = any(asset.state is AssetState.PENDING for asset in written.assets)
     return Retry(errors[0]) if left and errors else Done()
 

@@ -21,7 +21,8 @@ async def often(services: Services) -> int:
 
 
 async def seldom(services: Services) -> None:
-    """Look after due tasks, held jobs, repeats and paused accounts. Every five seconds."""
+    """Look after due tasks, held jobs, repeats, paused accounts and the spool. Every five seconds."""
+    services.downloader.tidy()
     async with services.database.connection() as conn:
         await jobs.ready_due(conn)
         await inbox.fold(conn)
