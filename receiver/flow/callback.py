@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -166,14 +167,14 @@ class Intake:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(StoreUnavailable("the callback was not kept"))
             return
+        counts: Counter[tuple[str, str]] = Counter()
         for waiting, new in zip(batch, told, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(new)
-        counts = Counter((waiting.arrival.key.account, new) for waiting, new in zip(batch, told, strict=True))
-        for (account, new), times in counts.items():
-            telemetry.CALLBACKS.labels(account=account, outcome="kept" if new else "repeated").inc(times)
+            outcome = _settle(waiting.answer, new=new)
+            counts[waiting.arrival.key.account, outcome] += 1
+        for (account, outcome), times in counts.items():
+            telemetry.CALLBACKS.labels(account=account, outcome=outcome).inc(times)
 
-    async def _commit(self, arrivals: list[Arrival]) -> list[bool]:
+    async def _commit(self, arrivals: list[Arrival]) -> Sequence[bool | DataRefused]:
         """Keep a batch: after a deadlock once more whole, after bad data once more one row at a time."""
         try:
             try:
@@ -182,7 +183,13 @@ class Intake:
                 return await self._insert(arrivals)
         except DataRefused:
             log.warning("callback.batch_refused", callbacks=len(arrivals))
-            return [(await self._insert([arrival]))[0] for arrival in arrivals]
+            return [await self._insert_one(arrival) for arrival in arrivals]
+
+    async def _insert_one(self, arrival: Arrival) -> bool | DataRefused:
+        try:
+            return (await self._insert([arrival]))[0]
+        except DataRefused as exc:
+            return exc
 
     async def _insert(self, arrivals: list[Arrival]) -> list[bool]:
         try:
@@ -202,3 +209,14 @@ class Intake:
         if self._conn is not None:
             await self._conn.close()
             self._conn = None
+
+
+def _settle(answer: asyncio.Future[bool], *, new: bool | DataRefused) -> str:
+    """Answer one callback and return what became of it; it may have been turned away for its time already."""
+    if isinstance(new, DataRefused):
+        if not answer.done():
+            answer.set_exception(new)
+        return "refused"
+    if not answer.done():
+        answer.set_result(new)
+    return "kept" if new else "repeated"

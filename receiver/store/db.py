@@ -41,8 +41,8 @@ async def translated() -> AsyncIterator[None]:
     Turn the driver's errors into ours.
 
     Raises:
-        StoreUnavailable: The connection was lost or refused, or the server stops;
-            nothing was recorded.
+        StoreUnavailable: The connection was lost or refused, the server stops, or
+            it only reads now; nothing was recorded.
         StoreConflict: A deadlock undid the transaction; nothing was recorded.
         DataRefused: A value is none that the database can hold.
     """
@@ -52,7 +52,7 @@ async def translated() -> AsyncIterator[None]:
         raise StoreConflict(type(exc).__name__) from exc
     except psycopg.DataError as exc:
         raise DataRefused(type(exc).__name__) from exc
-    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as exc:
+    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, PoolTimeout) as exc:
         raise StoreUnavailable(type(exc).__name__) from exc
 
 

@@ -35,6 +35,7 @@ from tests.flow.world import Provider, Reply, created, sound
 
 ACCOUNT: Final = AccountId("studio")
 OWNER: Final = "team"
+CALLER: Final = Key(id="k1", owner=OWNER, daily_tasks=None, daily_units=None)
 KEY = Key(id="key", owner=OWNER, daily_tasks=None, daily_units=None)
 API_KEY: Final = "provider-api-key-0123456789"
 WEBHOOK_KEY: Final = b"0123456789abcdef0123456789abcdef"
