@@ -212,12 +212,11 @@ async def _record(services: Services, deal: Deal, job: Job, stored: list[Asset],
         rows = {asset.id: asset for asset in locked.task.assets}
         for asset in stored:
             await _save(conn, rows, replace(asset, stored_at=locked.now), story)
+        # What was missed by an old link says nothing of one that has come meanwhile.
+        missed = [miss for miss in missed if _is_wanted(rows.get(miss.asset.id), miss)]
         for miss in missed:
-            found = rows.get(miss.asset.id)
-            # What was missed by an old link says nothing of one that has come meanwhile.
-            if found is not None and found.state is AssetState.PENDING and found.url == miss.asset.url:
-                await _save(conn, rows, _after_miss(job, locked, found, miss), story)
-        errors = [m.error for m in missed if m.asset.id in rows and rows[m.asset.id].state is AssetState.PENDING]
+            await _save(conn, rows, _after_miss(job, locked, rows[miss.asset.id], miss), story)
+        errors = [miss.error for miss in missed if rows[miss.asset.id].state is AssetState.PENDING]
         after = replace(
             locked.task,
             assets=tuple(rows.values()),
@@ -261,6 +260,10 @@ def _after_miss(job: Job, locked: Locked, asset: Asset, miss: _Missed) -> Asset:
     if locked.task.grace_given and _is_due(locked):
         return replace(asset, state=AssetState.EXPIRED, error=_UNREACHABLE.get(miss.error, miss.error))
     return replace(asset, error=miss.error)
+
+
+def _is_wanted(found: Asset | None, miss: _Missed) -> bool:
+    return found is not None and found.state is AssetState.PENDING and found.url == miss.asset.url
 
 
 def _is_due(locked: Locked) -> bool:
