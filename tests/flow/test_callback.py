@@ -365,12 +365,10 @@ def test_while_the_database_is_away_callbacks_are_turned_away_and_later_taken_ag
         answered = [await rig.call_back(task, body) for body in bodies[:10]]
         async with await psycopg.AsyncConnection.connect(f"{address}/postgres?{options}", autocommit=True) as admin:
             await admin.execute(f"{gate} false".encode())
-            await admin.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %(d)s", {"d": f"test_{name}"}
-            )
-            failed = await asyncio.gather(
-                *(rig.call_back(task, body) for body in bodies[10:20]), return_exceptions=True
-            )
+            ended = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %(d)s"
+            await admin.execute(ended, {"d": name})
+            posts = [rig.call_back(task, body) for body in bodies[10:20]]
+            failed = await asyncio.gather(*posts, return_exceptions=True)
             assert {type(each) for each in failed} == {StoreUnavailable}
             await admin.execute(f"{gate} true".encode())
         answered += [await rig.call_back(task, body) for body in bodies[10:]]
