@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import secrets
 import sys
 from decimal import Decimal
@@ -31,6 +32,8 @@ def create(
     """Make a key and print it once."""
     if not owner.strip():
         raise typer.BadParameter("must not be empty", param_hint="--owner")
+    if daily_units is not None and not math.isfinite(daily_units):
+        raise typer.BadParameter("must be a number", param_hint="--daily-units")
     with run.database(run.read_settings()) as url:
         wiring.check_migrated(url)
         units = None if daily_units is None else Decimal(str(daily_units))

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from receiver.core import deadlines, ids
-from receiver.core.errors import IdempotencyMismatch, StoreUnavailable
+from receiver.core.errors import IdempotencyMismatch, SpendLimit, StoreUnavailable
 from receiver.core.model import AccountId, JobKind, TaskId
 from receiver.dialects import spec
 from receiver.flow import spending
@@ -75,10 +75,16 @@ async def accept(services: Services, key: Key, order: Order) -> Accepted:
             request_hash=digest,
             api_key=key.id,
         )
-        if await _insert(services, deal, key, new):
-            log.info("task.accepted", task_id=new.id, account=new.account, kind=new.kind)
-            return Accepted(new.id, repeated=False)
-        if order.idempotency_key is not None and (known := await _earlier(services, new)) is not None:
+        try:
+            if await _insert(services, deal, key, new):
+                log.info("task.accepted", task_id=new.id, account=new.account, kind=new.kind)
+                return Accepted(new.id, repeated=False)
+        except SpendLimit:
+            # A repeat costs nothing: it is answered also when nothing new may be accepted.
+            if (known := await _earlier(services, new)) is None:
+                raise
+            return known
+        if (known := await _earlier(services, new)) is not None:
             return known
     raise StoreUnavailable("no free task id")
 
@@ -97,8 +103,10 @@ async def _insert(services: Services, deal: Deal, key: Key, new: NewTask) -> boo
 
 
 async def _earlier(services: Services, new: NewTask) -> Accepted | None:
+    if new.idempotency_key is None:
+        return None
     async with services.database.connection() as conn:
-        found = await tasks.earlier(conn, new.owner, new.idempotency_key or "")
+        found = await tasks.earlier(conn, new.owner, new.idempotency_key)
     if found is None:
         return None
     if found.request_hash != new.request_hash:

@@ -8,11 +8,12 @@ import structlog
 
 from receiver.core.errors import NotFound
 from receiver.core.model import Account, AccountId
-from receiver.flow import reconcile
+from receiver.flow import reconcile, spending
 from receiver.flow.services import Deal, Services
-from receiver.store import accounts, jobs, tasks
+from receiver.store import accounts, jobs, spend, tasks
 from receiver.store.accounts import Pause
 from receiver.store.db import Connection
+from receiver.store.spend import Spent
 
 log = structlog.get_logger(__name__)
 
@@ -26,12 +27,14 @@ class Standing:
     #: Tasks that hold a slot at the provider, and tasks that wait for one.
     in_flight: int
     waiting: int
+    #: Since midnight (UTC).
+    spent: Spent
 
 
 async def all_of(services: Services) -> list[Standing]:
     """Return the standing of every configured account."""
     async with services.database.connection() as conn:
-        return [await _standing(conn, deal) for deal in services.deals.values()]
+        return [await _standing(services, conn, deal) for deal in services.deals.values()]
 
 
 async def pause(services: Services, account: AccountId) -> Standing:
@@ -44,9 +47,9 @@ async def pause(services: Services, account: AccountId) -> Standing:
     deal = _known(services, account)
     async with services.database.transaction() as conn:
         await accounts.lock(conn, account)
-        if await accounts.pause(conn, account, "paused_by_operator", ""):
+        if await accounts.pause_by_hand(conn, account):
             log.warning("account.paused", account=account, reason="paused_by_operator")
-        return await _standing(conn, deal)
+        return await _standing(services, conn, deal)
 
 
 async def resume(services: Services, account: AccountId) -> Standing:
@@ -59,7 +62,7 @@ async def resume(services: Services, account: AccountId) -> Standing:
     deal = _known(services, account)
     await reconcile.resume(services, deal)
     async with services.database.connection() as conn:
-        return await _standing(conn, deal)
+        return await _standing(services, conn, deal)
 
 
 def _known(services: Services, account: AccountId) -> Deal:
@@ -69,11 +72,12 @@ def _known(services: Services, account: AccountId) -> Deal:
     return deal
 
 
-async def _standing(conn: Connection, deal: Deal) -> Standing:
+async def _standing(services: Services, conn: Connection, deal: Deal) -> Standing:
     account = deal.account
     return Standing(
         account=account,
         pause=await accounts.get(conn, account.id),
         in_flight=await tasks.in_flight(conn, account.id),
         waiting=await jobs.held_of(conn, account.id),
+        spent=await spend.of_account(conn, account.id, spending.start_of_day(services.clock())),
     )

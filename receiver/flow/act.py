@@ -107,13 +107,16 @@ async def retry(services: Services, owner: str, task: TaskId, *, may_charge_twic
     """
     async with services.database.transaction() as conn:
         locked, deal = await _lock(conn, services, owner, task)
-        seen = _way(locked.task)
-        if seen is None:
-            await _revive(conn, deal, locked)
-        elif seen is Seen.RETRY_MEDIA:
+        seen = _way(deal, locked.task)
+        if seen is Seen.RETRY_MEDIA:
             await _retry_media(conn, deal, locked)
-        else:
+        elif seen is Seen.RETRY_SEND:
             await _retry_send(conn, deal, locked, may_charge_twice=may_charge_twice)
+        else:
+            after = replace(locked.task, attention=None)
+            await change.commit(conn, deal, locked, after, [Event(task, "task.retried")])
+        if not await jobs.revive(conn, task) and seen is None:
+            raise NotRetryable(_why_not(locked.task))
 
 
 async def adopt(services: Services, key: Key, adoption: Adoption) -> TaskId:
@@ -130,9 +133,7 @@ async def adopt(services: Services, key: Key, adoption: Adoption) -> TaskId:
     for _ in range(_DRAWS):
         new = _adopted(services, key, adoption)
         async with services.database.transaction() as conn:
-            known = await tasks.at_provider(conn, adoption.account, adoption.provider_task_id)
-            if known is not None:
-                raise AlreadyKnown(f"this is task {known}")
+            await _check_unknown(conn, key.owner, adoption)
             await spending.guard(conn, deal.account, key, services.clock())
             due_at = await tasks.adopt(conn, new, adoption.provider_task_id, longest=deal.profile.longest)
             if due_at is None:
@@ -150,36 +151,33 @@ async def _lock(conn: Connection, services: Services, owner: str, task: TaskId) 
     locked = await tasks.lock(conn, task)
     if locked is None or locked.task.owner != owner:
         raise NotFound("no such task")
-    return locked, services.deals[locked.task.account]
+    deal = services.deals.get(locked.task.account)
+    if deal is None:
+        raise Conflict(f"the account {locked.task.account} is no longer configured")
+    return locked, deal
 
 
-def _way(task: Task) -> Seen | None:
-    """Return what can be tried again; None when it is the jobs of an open task."""
+def _way(deal: Deal, task: Task) -> Seen | None:
+    """Return what can be tried again; None when it can only be the task's dead jobs."""
     has_media = bool(task.assets)
     match task.state:
-        case State.REJECTED:
-            return Seen.RETRY_SEND
-        case State.EXPIRED:
-            return Seen.RETRY_MEDIA if has_media else Seen.RETRY_SEND
-        case State.PARTIAL:
+        case State.EXPIRED | State.PARTIAL if has_media:
             return Seen.RETRY_MEDIA
         case State.FAILED if has_media and task.reason == "media_invalid":
             return Seen.RETRY_MEDIA
-        case State.SUBMITTING if task.attention == "create_unknown":
+        case State.REJECTED | State.EXPIRED if not task.adopted:
             return Seen.RETRY_SEND
-        case State.ARCHIVED | State.CANCELLED | State.FAILED:
-            raise NotRetryable(_INSTEAD[task.state])
-        case _ if task.attention == "job_dead":
-            return None
+        case State.SUBMITTING if task.unsure and deal.profile.create_id is CreateId.NONE:
+            # Without attention it is being sent at this moment; a dead job asks first, when it runs again.
+            return Seen.RETRY_SEND if task.attention not in {None, "job_dead"} else None
         case _:
-            raise NotRetryable(f"the task is {task.state} and under way")
+            return None
 
 
-async def _revive(conn: Connection, deal: Deal, locked: Locked) -> None:
-    """Let the dead jobs of an open task run again."""
-    task = locked.task
-    await change.commit(conn, deal, locked, replace(task, attention=None), [Event(task.id, "task.retried")])
-    await jobs.revive(conn, task.id)
+def _why_not(task: Task) -> str:
+    if task.state is State.EXPIRED:
+        return "it was made elsewhere, so it cannot be sent again; `refresh` asks after it"
+    return _INSTEAD.get(task.state, f"the task is {task.state} and under way")
 
 
 async def _retry_media(conn: Connection, deal: Deal, locked: Locked) -> None:
@@ -195,7 +193,13 @@ async def _retry_media(conn: Connection, deal: Deal, locked: Locked) -> None:
         again = replace(asset, state=AssetState.PENDING, error=None, gone_at=gone_at)
         rows.append(await assets.save(conn, again) or asset)
     after = replace(
-        task, state=decision.state, assets=tuple(rows), reason=None, detail=None, attention=None, query_wanted=True
+        task,
+        state=decision.state,
+        assets=tuple(rows),
+        reason=None,
+        detail=None,
+        attention=None,
+        query_wanted=deal.profile.query,
     )
     await change.commit(conn, deal, locked, after, [Event(task.id, "task.retried")], fetch=True)
 
@@ -209,9 +213,12 @@ async def _retry_send(conn: Connection, deal: Deal, locked: Locked, *, may_charg
             f"{deal.profile.name} does not refuse a repeated id, so this may be charged twice; say so to go on"
         )
     decision = lifecycle.follow(task, Seen.RETRY_SEND)
+    # A task that the provider made before is found by our id, if at all; one that is made now has its own.
     after = replace(
         task,
         state=decision.state,
+        provider_task_id=None,
+        no_media=0,
         submit_by=locked.now + deadlines.SUBMIT_WITHIN,
         settle_by=task.settle_by if decision.state is State.SUBMITTING else None,
         unsure=bool(task.sends) and enforced,
@@ -219,10 +226,21 @@ async def _retry_send(conn: Connection, deal: Deal, locked: Locked, *, may_charg
         detail=None,
         attention=None,
     )
-    story = [Event(task.id, "task.retried", {"may_charge_twice": may_charge_twice})]
-    await change.commit(conn, deal, locked, after, story)
-    if decision.state is State.SUBMITTING:
-        await jobs.revive(conn, task.id)
+    told = {"may_charge_twice": may_charge_twice, "provider_task_id": task.provider_task_id}
+    after = await change.commit(conn, deal, locked, after, [Event(task.id, "task.retried", told)])
+    # Also a job that is leased shall run once more.
+    by = after.due_at or after.submit_by
+    await jobs.want(conn, [Wanted(kind=JobKind.SUBMIT, subject=task.id, account=task.account, deliver_by=by)])
+
+
+async def _check_unknown(conn: Connection, owner: str, adoption: Adoption) -> None:
+    """Refuse a task that we have already, by the provider's id or by ours."""
+    known = await tasks.at_provider(conn, adoption.account, adoption.provider_task_id)
+    known = known or ids.parse_task_id(adoption.provider_task_id)
+    found = None if known is None else await tasks.get(conn, known)
+    if found is not None and found.task.account == adoption.account:
+        theirs = found.task.owner != owner
+        raise AlreadyKnown("it is archived for another owner" if theirs else f"this is task {found.task.id}")
 
 
 def _check_adoption(deal: Deal, adoption: Adoption) -> None:

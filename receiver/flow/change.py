@@ -79,7 +79,7 @@ async def commit(
     story = list(told)
     if settled.state is not after.state:
         story.append(Event(after.id, f"task.{settled.state}", _why(settled)))
-    after = _timed(deal, before, settled, now)
+    after = _calmed(_timed(deal, before, settled, now))
     await tasks.move(conn, after)
     await events.add(conn, story)
     if before.state in HOLDING_SLOT and after.state not in HOLDING_SLOT:
@@ -211,6 +211,12 @@ def _timed(deal: Deal, before: Task, after: Task, now: datetime) -> Task:
         due_at=None if due_at is None else due_at + grace,
         ended_at=(before.ended_at or now) if ends else None,
     )
+
+
+def _calmed(after: Task) -> Task:
+    """Call nobody any more to what has been settled meanwhile."""
+    settled = {"create_unknown": not after.unsure, "no_media": bool(after.assets)}
+    return replace(after, attention=None) if settled.get(after.attention or "") else after
 
 
 async def release_held(conn: Connection, deal: Deal) -> int:

@@ -15,7 +15,7 @@ from receiver.flow.services import Services
 from receiver.store import assets, events, inbox, keys, ledger, tasks
 from receiver.store.events import Told
 from receiver.store.keys import Key
-from receiver.store.ledger import Line
+from receiver.store.ledger import Line, Unarchived
 from receiver.store.tasks import Filter, Locked
 from receiver.transfer.bucket import ObjectStream
 
@@ -29,6 +29,7 @@ __all__ = [
     "Locked",
     "Sums",
     "Told",
+    "Unarchived",
     "asset",
     "caller_of",
     "content",
@@ -47,6 +48,8 @@ class Sums:
     """The ledger of one owner, and the callbacks of the whole deployment."""
 
     lines: Sequence[Line]
+    #: The newest; how many there are follows from the lines.
+    not_archived: Sequence[Unarchived]
     received: int
     repeats: int
 
@@ -143,8 +146,9 @@ async def sums(services: Services, owner: str) -> Sums:
     """Return the ledger of *owner*."""
     async with services.database.connection() as conn:
         lines = await ledger.lines(conn, owner)
+        left = await ledger.not_archived(conn, owner)
         counts = await inbox.counts(conn)
-    return Sums(lines, int(counts["received"]), int(counts["repeats"]))
+    return Sums(lines, left, int(counts["received"]), int(counts["repeats"]))
 
 
 async def is_ready(services: Services) -> None:

@@ -130,13 +130,19 @@ async def probe_paused(services: Services) -> None:
     for account in due:
         deal = services.deals.get(account)
         if deal is not None and deal.profile.query and await _is_welcome(services, deal):
-            await resume(services, deal)
+            await resume(services, deal, by_probe=True)
 
 
-async def resume(services: Services, deal: Deal) -> bool:
-    """End the pause of an account and give its free slots to held jobs; False when it was not paused."""
+async def resume(services: Services, deal: Deal, *, by_probe: bool = False) -> bool:
+    """
+    End the pause of an account and give its free slots to held jobs; False when nothing was ended.
+
+    *by_probe*: a person may have paused it while the provider was asked, and that stays.
+    """
     async with services.database.transaction() as conn:
-        await accounts.lock(conn, deal.account.id)
+        standing = await accounts.lock(conn, deal.account.id)
+        if by_probe and standing.by_hand:
+            return False
         if not await accounts.resume(conn, deal.account.id):
             return False
         await change.release_held(conn, deal)

@@ -23,7 +23,7 @@ async def guard(conn: Connection, account: Account, key: Key, now: datetime) -> 
     Raises:
         SpendLimit: Says which limit, and when it opens again.
     """
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = start_of_day(now)
     opens_in = midnight + timedelta(days=1) - now
     if key.daily_tasks is not None or key.daily_units is not None:
         await keys.lock(conn, key.id)
@@ -33,6 +33,11 @@ async def guard(conn: Connection, account: Account, key: Key, now: datetime) -> 
         await accounts.lock(conn, account.id)
         spent = await spend.of_account(conn, account.id, midnight)
         _check(f"account {account.id}", spent, account.daily_tasks, account.daily_units, opens_in)
+
+
+def start_of_day(now: datetime) -> datetime:
+    """Return the midnight (UTC) from which the day's limits count."""
+    return now.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _check(whose: str, spent: Spent, tasks: int | None, units: Decimal | None, opens_in: timedelta) -> None:

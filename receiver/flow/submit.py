@@ -172,7 +172,7 @@ async def _note_unknown(services: Services, job: Job, deal: Deal) -> None:
             return
         task = locked.task
         story = []
-        if deal.profile.create_id is CreateId.NONE and task.attention is None:
+        if task.unsure and deal.profile.create_id is CreateId.NONE and task.attention is None:
             story.append(Event(task.id, "task.create_unknown"))
             task = replace(task, attention="create_unknown")
         after = replace(task, polls=task.polls + 1, last_polled_at=locked.now, query_wanted=False)

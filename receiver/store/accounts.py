@@ -19,6 +19,11 @@ class Pause:
     paused_detail: str | None
     paused_at: datetime | None
 
+    @property
+    def by_hand(self) -> bool:
+        """Whether only a person may end it."""
+        return self.paused_reason == "paused_by_operator"
+
 
 ENROL: Final = """
 -- store.accounts.enrol: make the account known; its dialect never changes
@@ -46,6 +51,12 @@ PAUSE: Final = """
 -- store.accounts.pause: the first reason stays
 UPDATE account SET paused_reason = %(reason)s, paused_detail = %(detail)s, paused_at = now()
  WHERE id = %(id)s AND paused_at IS NULL
+"""
+
+PAUSE_BY_HAND: Final = """
+-- store.accounts.pause_by_hand: a person's word replaces a reason that a probe could end
+UPDATE account SET paused_reason = 'paused_by_operator', paused_detail = NULL, paused_at = now()
+ WHERE id = %(id)s AND paused_reason IS DISTINCT FROM 'paused_by_operator'
 """
 
 PROBE: Final = """
@@ -94,6 +105,11 @@ async def get(conn: Connection, account: AccountId) -> Pause:
 async def pause(conn: Connection, account: AccountId, reason: str, detail: str) -> bool:
     """Stop submits of *account*; False when they were stopped already."""
     return (await conn.execute(PAUSE, {"id": account, "reason": reason, "detail": detail})).rowcount > 0
+
+
+async def pause_by_hand(conn: Connection, account: AccountId) -> bool:
+    """Stop submits of *account* until a person resumes; False when a person had stopped them already."""
+    return (await conn.execute(PAUSE_BY_HAND, {"id": account})).rowcount > 0
 
 
 async def resume(conn: Connection, account: AccountId) -> bool:

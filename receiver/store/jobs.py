@@ -219,8 +219,17 @@ UPDATE job SET state = 'ready', held = false, run_at = now() FROM due WHERE job.
 
 REVIVE: Final = """
 -- store.jobs.revive: a person has looked; the waiting and dead jobs of a task run now, with a clean record
+WITH mine AS (
+    SELECT job.id, job.state = 'dead' AS dead FROM job
+     WHERE job.state IN ('waiting', 'dead') AND NOT job.held
+       AND (job.kind, job.subject) IN (
+           SELECT kind, %(task)s FROM unnest(ARRAY['submit', 'query', 'archive']) AS k (kind) UNION ALL
+           SELECT 'advance', inbox.id FROM inbox WHERE inbox.task_id = %(task)s AND inbox.processed_at IS NULL)
+     ORDER BY job.kind, job.subject FOR UPDATE OF job
+)
 UPDATE job SET state = 'ready', run_at = now(), attempt = 0, lost = 0, same_error = 0
- WHERE subject = %(task)s AND kind IN ('submit', 'query', 'archive') AND state IN ('waiting', 'dead') AND NOT held
+  FROM mine WHERE job.id = mine.id
+RETURNING mine.dead
 """
 
 COUNT: Final = """
@@ -338,10 +347,15 @@ async def ready_due(conn: Connection) -> int:
     return (await conn.execute(READY_DUE, {"limit": SWEEP})).rowcount
 
 
-async def revive(conn: Connection, task: TaskId) -> None:
-    """Let the waiting and dead jobs of *task* run now; the caller holds the task's lock and commits."""
-    await conn.execute(REVIVE, {"task": task})
+async def revive(conn: Connection, task: TaskId) -> int:
+    """
+    Let the waiting and dead jobs of *task* run now, also those of its callbacks; return how many were dead.
+
+    The caller holds the task's lock and commits.
+    """
+    revived = await every(conn, REVIVE, {"task": task})
     await conn.execute(WAKE)
+    return sum(row["dead"] for row in revived)
 
 
 async def count(conn: Connection) -> dict[tuple[JobKind, str], int]:

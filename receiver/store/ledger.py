@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final
 
-from receiver.core.model import AccountId, State
+from receiver.core.model import AccountId, State, TaskId
 from receiver.store.db import Connection, every
+
+#: Tasks that the ledger names at most.
+LISTED: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +23,17 @@ class Line:
     day: date
     accepted: int
     states: dict[State, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unarchived:
+    """A task that is not archived: why not, whether a person must look, when it must have ended (UTC)."""
+
+    id: TaskId
+    state: State
+    reason: str | None
+    attention: str | None
+    due_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +54,15 @@ SELECT account, kind, day, sum(accepted) AS accepted, jsonb_object_agg(state, n)
          WHERE task.owner = %(owner)s
          GROUP BY 1, 2, 3, 4) AS by_state
  GROUP BY account, kind, day ORDER BY day, account, kind
+"""
+
+NOT_ARCHIVED: Final = """
+-- store.ledger.not_archived: the newest tasks that are not archived, each state read from its own range of the index
+SELECT t.*
+  FROM unnest(%(states)s::text[]) AS s (state)
+ CROSS JOIN LATERAL (SELECT id, state, reason, attention, due_at FROM task
+                      WHERE owner = %(owner)s AND task.state = s.state ORDER BY id DESC LIMIT %(limit)s) AS t
+ ORDER BY t.id DESC LIMIT %(limit)s
 """
 
 INVARIANT: Final = """
@@ -66,6 +89,13 @@ SELECT 'advance', inbox.id, inbox.account
 async def lines(conn: Connection, owner: str) -> list[Line]:
     """Return the sums for all tasks of *owner*."""
     return [_line(row) for row in await every(conn, LINES, {"owner": owner})]
+
+
+async def not_archived(conn: Connection, owner: str) -> list[Unarchived]:
+    """Return the newest tasks of *owner* that are not archived, at most `LISTED`."""
+    states = [state for state in State if state is not State.ARCHIVED]
+    found = await every(conn, NOT_ARCHIVED, {"owner": owner, "states": states, "limit": LISTED})
+    return [Unarchived(**{**row, "state": State(row["state"])}) for row in found]
 
 
 async def gaps(conn: Connection) -> Sequence[Gap]:

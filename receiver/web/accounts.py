@@ -19,7 +19,8 @@ async def listing(request: Request) -> JSONResponse:
     """
     GET /v1/accounts
 
-    200 with limits, tasks in flight and waiting, and the reason of a pause. Errors: 401, 503.
+    200 with limits and what today (UTC) has cost, tasks in flight and waiting, and the reason of a pause.
+    Errors: 401, 503.
     """
     services: Services = request.app.state.services
     await owner_of(request)
@@ -55,6 +56,10 @@ def _shown(standing: Standing) -> dict[str, Any]:
         "concurrency": standing.account.concurrency,
         "in_flight": standing.in_flight,
         "waiting": standing.waiting,
+        "tasks_today": standing.spent.tasks,
+        "daily_tasks": standing.account.daily_tasks,
+        "units_today": str(standing.spent.units),
+        "daily_units": None if standing.account.daily_units is None else str(standing.account.daily_units),
         "signature_mode": standing.account.signature_mode,
         "paused": standing.pause.paused_at is not None,
         "paused_reason": standing.pause.paused_reason,

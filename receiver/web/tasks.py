@@ -13,7 +13,7 @@ from receiver.core.errors import FieldError, InvalidInput
 from receiver.core.model import AccountId, Asset, AssetState, State
 from receiver.flow import query
 from receiver.flow.accept import Order, accept
-from receiver.flow.query import Filter, Line, Locked, Told
+from receiver.flow.query import Filter, Line, Locked, Told, Unarchived
 from receiver.flow.services import Services
 from receiver.web.auth import caller_of, owner_of
 from receiver.web.bodies import TaskBody, check_text, read_model
@@ -90,7 +90,8 @@ async def ledger(request: Request) -> JSONResponse:
     """
     GET /v1/ledger
 
-    200 with the sum of all accepted tasks by state, and by account, kind and day (UTC). Errors: 401, 503.
+    200 with the sum of all accepted tasks by state, and by account, kind and day (UTC), and with the newest
+    1,000 tasks that are not archived beside their true number. Errors: 401, 503.
     """
     services: Services = request.app.state.services
     sums = await query.sums(services, await owner_of(request))
@@ -101,6 +102,8 @@ async def ledger(request: Request) -> JSONResponse:
             "states": totals,
             "callbacks": {"received": sums.received, "duplicates": sums.repeats},
             "lines": [_line(line) for line in sums.lines],
+            "not_archived_total": sum(number for state, number in totals.items() if state is not State.ARCHIVED),
+            "not_archived": [_unarchived(each) for each in sums.not_archived],
         }
     )
 
@@ -176,6 +179,16 @@ def _line(line: Line) -> dict[str, Any]:
         "day": line.day.isoformat(),
         "accepted": line.accepted,
         "states": line.states,
+    }
+
+
+def _unarchived(task: Unarchived) -> dict[str, Any]:
+    return {
+        "id": str(task.id),
+        "state": task.state,
+        "reason": task.reason,
+        "attention": task.attention,
+        "due_at": moment(task.due_at),
     }
 
 
