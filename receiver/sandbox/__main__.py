@@ -75,7 +75,8 @@ def _add_fault(group: argparse._ArgumentGroup, one: Field[Any]) -> None:
             raise argparse.ArgumentTypeError(str(exc)) from exc
 
     default = getattr(NO_FAULTS, one.name)
-    group.add_argument(f"--{one.name.replace('_', '-')}", type=parsed, default=default, help=one.metadata["help"])
+    name, form, about = f"--{one.name.replace('_', '-')}", one.metadata["form"], one.metadata["help"]
+    group.add_argument(name, type=parsed, default=default, metavar=form, help=about)
 
 
 if __name__ == "__main__":

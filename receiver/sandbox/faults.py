@@ -45,16 +45,16 @@ WRONG_BYTES: Final = (Spoilt.HTML, Spoilt.JSON, Spoilt.EMPTY)
 TRUNCATED: Final = (Spoilt.TRUNCATED, Spoilt.TRUNCATED_LENGTHLESS)
 
 
-def _about(read: Callable[[str], object], text: str) -> dict[str, object]:
-    return {"read": read, "help": text}
+def _about(read: Callable[[str], object], form: str, text: str) -> dict[str, object]:
+    return {"read": read, "form": form, "help": text}
 
 
 def _rate(text: str) -> float:
-    return _number(0.0, units.rate, text)
+    return _number(0.0, units.rate, "RATE", text)
 
 
-def _number(default: float, read: Callable[[str], float], text: str) -> float:
-    number: float = field(default=default, metadata=_about(read, text))
+def _number(default: float, read: Callable[[str], float], form: str, text: str) -> float:
+    number: float = field(default=default, metadata=_about(read, form, text))
     return number
 
 
@@ -65,7 +65,9 @@ class Faults:
     lose: float = _rate("callbacks that are never sent")
     duplicate: float = _rate("callbacks that are sent again, 1 to 3 times, also all at once")
     reorder: float = _rate("tasks whose statuses are told in a wrong order")
-    late: Delay = field(default=units.LATE, metadata=_about(units.late, "callbacks that come later, RATE:DURATION"))
+    late: Delay = field(
+        default=units.LATE, metadata=_about(units.late, "RATE[:DURATION]", "callbacks that come later; by default 30s")
+    )
     first: float = _rate("tasks whose first callback is delivered before the create is answered")
     contradict: float = _rate("succeeding tasks that a callback calls failed, before the truth is told")
     bad_signature: float = _rate("callbacks with a wrong signature")
@@ -73,13 +75,14 @@ class Faults:
     forge: float = _rate("tasks about which a stranger tells something, too")
     strip_audios: float = _rate("callbacks of success without audios")
     unsure_create: float = _rate("creates whose reply leaves in doubt whether the task was made")
-    hang_seconds: float = _number(30.0, units.seconds, "how long what hangs is held before it is cut")
-    rate_limit: float = _number(0.0, units.per_second, "creates a second, N/s, over which 1302 is told; 0: no limit")
-    expire_links: float = _number(0.0, units.seconds, "life of a media link; 0: that of --link-seconds")
+    hang_seconds: float = _number(30.0, units.seconds, "DURATION", "how long what hangs is held before it is cut")
+    rate_limit: float = _number(0.0, units.per_second, "N/s", "creates a second, over which 1302 is told; 0: no limit")
+    expire_links: float = _number(0.0, units.seconds, "DURATION", "life of a media link; 0: that of --link-seconds")
     dead_links: float = _rate("files whose links are dead until one was tried and a query gave a fresh one")
     truncate: float = _rate("fetches that get half the file")
     slow: Delay = field(
-        default=units.SLOW, metadata=_about(units.slow, "fetches that get the file drop by drop, RATE:DURATION")
+        default=units.SLOW,
+        metadata=_about(units.slow, "RATE[:DURATION]", "fetches that get the file drop by drop; by default in 5s"),
     )
     wrong_bytes: float = _rate("files whose first fetch gets a page, JSON or nothing")
     media_5xx: float = _rate("fetches that are answered 503")

@@ -76,6 +76,31 @@ class Sandbox:
 
         return wait_for(fact)
 
+    def control(self, what: str, **fields: Any) -> dict[str, Any]:
+        """Tell the control something."""
+        answer = self.client.post(f"/control/{what}", json=fields)
+        assert answer.status_code == 200, answer.text
+        said: dict[str, Any] = answer.json()
+        return said
+
+    def held(self, number: int = 1) -> list[dict[str, Any]]:
+        """Return what is held once there are *number* of them."""
+
+        def fact() -> list[dict[str, Any]] | None:
+            held: list[dict[str, Any]] = self.client.get("/control/held").raise_for_status().json()["held"]
+            return held if len(held) == number else None
+
+        return wait_for(fact)
+
+    def fetched(self, task_id: str, number: int) -> list[dict[str, Any]]:
+        """Return the fetches of a task once *number* of them are over."""
+
+        def fact() -> list[dict[str, Any]] | None:
+            fetches: list[dict[str, Any]] = self.entry(task_id)["fetches"]
+            return fetches if sum(one["status"] is not None for one in fetches) >= number else None
+
+        return wait_for(fact)
+
     def kill(self) -> None:
         self.process.kill()
         self.close()
