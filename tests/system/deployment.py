@@ -79,7 +79,7 @@ class Program:
         env = {key: value for key, value in os.environ.items() if not key.startswith(STRANGERS)} | dict(variables)
         argv = [sys.executable, "-m", "receiver", *arguments]
         with self.stdout.open("ab") as out, self.stderr.open("ab") as err:
-            self._process = subprocess.Popen(argv, stdout=out, stderr=err, env=env, start_new_session=True)  # noqa: S603
+            self._process = subprocess.Popen(argv, stdout=out, stderr=err, env=env, start_new_session=True)
 
     @property
     def pid(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -67,12 +67,16 @@ class Rush:
     Sends callbacks to *urls* in turn and notes what was answered.
 
     Each is sent once. A server that is away, or says 503, is waited for before
-    the next one goes out on that connection.
+    the next one goes out on that connection. *acts* are done, each once, when
+    so many have been answered 200.
     """
 
-    def __init__(self, urls: list[str], callbacks: Iterator[Caught]) -> None:
+    def __init__(
+        self, urls: list[str], callbacks: Iterator[Caught], acts: Mapping[int, Callable[[], None]] | None = None
+    ) -> None:
         self._urls = urls
         self._callbacks = callbacks
+        self._acts = dict(acts or {})
         #: Answered 200.
         self.kept: list[Caught] = []
         self.refused: Counter[int] = Counter()
@@ -95,6 +99,8 @@ class Rush:
                 continue
             if status == 200:
                 self.kept.append(callback)
+                if act := self._acts.pop(len(self.kept), None):
+                    await asyncio.to_thread(act)
             else:
                 self.refused[status] += 1
                 await self._until_ready(line)

@@ -38,7 +38,7 @@ class Process:
     @property
     def role(self) -> str:
         """What it is in a deployment, or "" for what no test asks for."""
-        program = os.path.basename(self.argv[0])
+        program = Path(self.argv[0]).name
         if self.argv[-3:-1] == ("-m", "receiver"):
             return self.argv[-1]
         if "sandbox" in self.argv and "receiver" in self.argv:
@@ -123,3 +123,8 @@ def environment_of(process: Process) -> dict[str, str]:
 def living(processes: Iterable[Process]) -> list[Process]:
     """Return those that still run."""
     return [process for process in processes if process.lives()]
+
+
+def ended(process: Process) -> bool:
+    """Say whether this very process has ended."""
+    return not process.lives()

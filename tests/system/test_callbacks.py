@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat
 
 from tests.system import processes
@@ -17,6 +17,8 @@ from tests.system.posting import Rush
 
 REPEATS = 1000
 DISTINCT = 5000
+#: What is killed after so many answers.
+KILLS = {1000: "web", 2000: "postgres", 3000: "web", 3800: "backend"}
 
 
 def test_a_thousand_copies_of_a_callback_at_two_webs_get_200_and_have_one_effect(
@@ -57,19 +59,13 @@ def distinct(deployment: Deployment, bases: list[Caught]) -> Iterator[Caught]:
         yield Caught(base.path, signed(deployment.known.webhook, f"{number + 1}", body), body)
 
 
-async def send_and_kill(rush: Rush, service: Service, kills: dict[int, str]) -> None:
-    """Send all; after so many answers of 200 the process of that role is killed."""
+def killing(service: Service, role: str) -> Callable[[], None]:
+    """Return the act of killing the process of that role."""
 
-    async def kill() -> None:
-        for moment, role in kills.items():
-            while len(rush.kept) < moment:
-                await asyncio.sleep(0.005)
-            victim = await asyncio.to_thread(service.process, role)
-            assert victim.kill9()
+    def kill() -> None:
+        assert service.process(role).kill9()
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(kill())
-        group.create_task(rush.run())
+    return kill
 
 
 def test_every_callback_that_was_answered_200_is_kept_although_web_and_database_are_killed(
@@ -79,10 +75,11 @@ def test_every_callback_that_was_answered_200_is_kept_although_web_and_database_
         service = deployment.serve(callbacks=catcher.url)
         orders = service.submit(8)
         bases = [catcher.of(order.id, "processing") for order in orders]
-        rush = Rush([service.url], distinct(deployment, bases))
+        kills = {moment: killing(service, role) for moment, role in KILLS.items()}
+        rush = Rush([service.url], distinct(deployment, bases), kills)
 
         watch.lap("caught")
-        asyncio.run(send_and_kill(rush, service, {1000: "web", 2000: "postgres", 3000: "web", 3800: "backend"}))
+        asyncio.run(rush.run())
         watch.lap(f"{len(rush.kept)} kept, {rush.cut} cut, refused {dict(rush.refused)}")
 
         assert len(rush.kept) + rush.cut + rush.refused.total() == DISTINCT

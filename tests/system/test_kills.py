@@ -91,7 +91,7 @@ def test_no_task_is_lost_paid_twice_or_stored_twice_when_it_is_killed(
 ) -> None:
     service = deployment.serve()
     orders = service.submit(TASKS)
-    moment = random.Random(f"{SEED} {victim}").randrange(6, 60)
+    moment = random.Random(f"{SEED} {victim}").randrange(6, 60)  # noqa: S311 - to be drawn again
     await_changes(service, moment)
     require_open(service)
 
@@ -108,7 +108,7 @@ def test_all_are_killed_one_after_the_other_while_the_same_tasks_are_under_way(
 ) -> None:
     service = deployment.serve()
     orders = service.submit(TASKS)
-    dice = random.Random(f"{SEED} all")
+    dice = random.Random(f"{SEED} all")  # noqa: S311 - to be drawn again
     victims = dice.sample(sorted(KILLS.keys() - {"worker", "everything", "supervisor"}), 5)
     for number, victim in enumerate(victims):
         await_changes(service, 6 + number * 5)
