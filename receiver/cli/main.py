@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from receiver.cli import demo, keys, run, tasks
+from receiver.cli import accounts, acts, demo, keys, ledger, run, tasks
 from receiver.core.errors import ReceiverError
 
 app = typer.Typer(
@@ -24,7 +24,11 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
     run.sandbox
 )
 app.command()(demo.demo)
+app.command()(ledger.ledger)
+for act in (acts.cancel, acts.retry, acts.refresh, acts.adopt, acts.events):
+    tasks.app.command()(act)
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(accounts.app, name="accounts")
 app.add_typer(keys.app, name="keys")
 
 

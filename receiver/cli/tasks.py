@@ -79,7 +79,7 @@ def submit(
     with api.connected(url) as service:
         answer = service.post("/v1/tasks", document, idempotency_key=idempotency_key)
     if as_json:
-        _echo(answer)
+        echo(answer)
     elif sys.stdout.isatty():
         task = answer.document
         Console(highlight=False).print(
@@ -100,7 +100,7 @@ def show(
     with api.connected(url) as service:
         answer = service.get(f"/v1/tasks/{quote(task, safe='')}")
     if as_json:
-        _echo(answer)
+        echo(answer)
     elif sys.stdout.isatty():
         _print_task(answer.document)
     else:
@@ -122,7 +122,7 @@ def listing(
     with api.connected(url) as service:
         answer = service.get("/v1/tasks", query)
     if as_json:
-        _echo(answer)
+        echo(answer)
         return
     tasks: Sequence[Mapping[str, Any]] = answer.document["tasks"]
     if sys.stdout.isatty():
@@ -181,7 +181,8 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _echo(answer: api.Answer) -> None:
+def echo(answer: api.Answer) -> None:
+    """Print exactly what the API answered."""
     sys.stdout.write(answer.text + "\n")
 
 
@@ -215,13 +216,19 @@ def _print_task(task: Mapping[str, Any]) -> None:
                 cell(f"{asset['sha256'][:16]}..." if asset["sha256"] else asset["error"], style="dim"),
             )
         console.print(files)
+    console.print(story_table(task["events"]))
+
+
+def story_table(events: Iterable[Mapping[str, Any]]) -> Table:
+    """Return the events of a task as a table."""
     story = table("at", "event", "", fold=("",))
-    for event in task["events"]:
-        story.add_row(cell(event["at"], style="dim"), cell(event["type"]), cell(_data(event), style="dim"))
-    console.print(story)
+    for event in events:
+        story.add_row(cell(event["at"], style="dim"), cell(event["type"]), cell(data_of(event), style="dim"))
+    return story
 
 
-def _data(event: Mapping[str, Any]) -> str:
+def data_of(event: Mapping[str, Any]) -> str:
+    """Return what an event says beside its type, on one line."""
     texts = (value if isinstance(value, str) else json.dumps(value) for value in event["data"].values())
     return " ".join(f"{name}={text}" for name, text in zip(event["data"], texts, strict=True))
 
@@ -234,7 +241,7 @@ def _task_lines(task: Mapping[str, Any]) -> Iterable[Sequence[object]]:
         names = ("id", "clip", "format", "state", "bytes", "sha256", "s3_uri")
         yield "asset", *(asset[name] for name in names)
     for event in task["events"]:
-        yield "event", event["at"], event["type"], _data(event)
+        yield "event", event["at"], event["type"], data_of(event)
 
 
 def _list_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
