@@ -118,6 +118,8 @@ class Sandbox:
 
     def __init__(self, directory: Path, known: Secrets) -> None:
         self.state = directory / "sandbox"
+        #: Of its command line, from the next start on.
+        self.options: tuple[str, ...] = ()
         self._logs = directory / "logs"
         self._known = known
         self.port = free_port()
@@ -128,7 +130,7 @@ class Sandbox:
 
     def _start(self) -> Program:
         variables = {"SANDBOX_API_KEY": self._known.account_key, "SANDBOX_WEBHOOK_SECRET": self._known.webhook}
-        arguments = ["sandbox", "--port", str(self.port), "--state-dir", str(self.state)]
+        arguments = ["sandbox", "--port", str(self.port), "--state-dir", str(self.state), *self.options]
         program = Program("sandbox", arguments, variables, self._logs)
         until(lambda: _answers(self.client, "/control/health"), what="the sandbox answers")
         return program
@@ -137,6 +139,22 @@ class Sandbox:
         """Start it again on its port and its state."""
         self.program.wait()
         self.program = self._start()
+
+    def restart_with(self, *options: str) -> None:
+        """Stop it cleanly and start it again with these options."""
+        self.options = options
+        assert self.program.stop() == 0
+        self.program = self._start()
+
+    def tell(self, route: str, /, **fields: Any) -> dict[str, Any]:
+        """Tell its control something."""
+        said: dict[str, Any] = self.client.post(f"/control/{route}", json=fields).raise_for_status().json()
+        return said
+
+    def held(self, what: str) -> list[dict[str, Any]]:
+        """Return what is held now at that gate, the oldest first."""
+        found = self.client.get("/control/held").raise_for_status().json()["held"]
+        return [each for each in found if each["what"] == what]
 
     def ledger(self) -> dict[str, Any]:
         found: dict[str, Any] = self.client.get("/control/ledger").raise_for_status().json()
@@ -294,6 +312,8 @@ class Deployment:
     services: list[Service] = field(default_factory=list)
     programs: list[Program] = field(default_factory=list)
     clients: list[httpx.Client] = field(default_factory=list)
+    #: Where the objects lie when the store is not the service's own.
+    bucket_of_ones_own: Path | None = None
     #: When it was made: for the report of how long things took.
     began: float = field(default_factory=time.monotonic)
 
@@ -312,8 +332,8 @@ class Deployment:
 
     @property
     def bucket(self) -> Path:
-        """Where the embedded store keeps the objects."""
-        return self.service.directory / "store" / "objects" / "receiver"
+        """Where the store keeps the objects."""
+        return self.bucket_of_ones_own or self.service.directory / "store" / "objects" / "receiver"
 
     def serve(
         self, *, callbacks: str | None = "own", dialect: str = "sandbox", more: Mapping[str, str] | None = None

@@ -17,12 +17,12 @@ T = TypeVar("T")
 PATIENCE = 100.0
 
 
-def until(fact: Callable[[], T | None], *, what: str, patience: float = PATIENCE) -> T:
+def until(fact: Callable[[], T | None], *, what: str, patience: float = PATIENCE, pause: float = 0.02) -> T:
     """Return the first true answer of *fact*."""
     deadline = time.monotonic() + patience
     while not (answer := fact()):
         assert time.monotonic() < deadline, f"it never came true: {what}"
-        threading.Event().wait(0.02)
+        threading.Event().wait(pause)
     return answer
 
 

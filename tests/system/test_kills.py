@@ -77,8 +77,22 @@ def kill_supervisor(deployment: Deployment) -> None:
     deployment.service.start()
 
 
+def kill_worker_at_work(deployment: Deployment) -> None:
+    """Kill the worker while it holds jobs, which wait for the lapse of their leases then."""
+    victim = deployment.service.process("worker")
+    with deployment.database() as conn:
+        processes.until(
+            lambda: conn.execute("SELECT 1 FROM job WHERE state = 'leased' LIMIT 1").fetchone(),
+            what="a job is under way",
+            pause=0.001,
+        )
+        assert victim.kill9()
+    processes.until(lambda: deployment.service.process("worker") != victim, what="the worker is back")
+
+
 KILLS: dict[str, Callable[[Deployment], None]] = {
-    **{role: kill_child(role) for role in ("web", "worker", "postgres", "backend", "rclone")},
+    **{role: kill_child(role) for role in ("web", "postgres", "backend", "rclone")},
+    "worker": kill_worker_at_work,
     "sandbox": kill_sandbox,
     "everything": kill_everything,
     "supervisor": kill_supervisor,
