@@ -379,10 +379,10 @@ class Deployment:
         with psycopg.connect(self.service.environment()["RECEIVER_DATABASE_URL"], autocommit=True) as conn:
             yield conn
 
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one query on the service's database."""
         with self.database() as conn:
-            return conn.execute(query.encode()).fetchall()
+            return conn.execute(query.encode(), values or None).fetchall()
 
     def written(self) -> Iterator[tuple[Path, str]]:
         """Yield all that any process has written for people: output, and the logs of the embedded parts."""

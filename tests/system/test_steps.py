@@ -1,4 +1,4 @@
-"""kill -9 at each step of a task, with the other side holding what was asked; every task ends as if nothing happened."""
+"""kill -9 at each step of a task, with the other side holding what was asked; it ends as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ ROOM = {f"RECEIVER_ACCOUNTS__{ACCOUNT.upper()}__CONCURRENCY": "20"}
 TASK_ROW = b"SELECT FROM task WHERE id = %s FOR UPDATE"
 ARCHIVE_JOB = b"SELECT FROM job WHERE kind = 'archive' AND subject = %s FOR UPDATE"
 INBOX = b"LOCK TABLE inbox IN SHARE MODE"
+REPEATS = "SELECT repeats FROM inbox WHERE task_id = %s"
+WAITERS = "SELECT pid FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
 TASKS = b"LOCK TABLE task IN SHARE MODE"
 
 
@@ -35,8 +37,7 @@ def locking(deployment: Deployment, lock: bytes, *values: int) -> Iterator[Calla
         mine = holder.info.backend_pid
 
         def waited_for() -> bool:
-            found = deployment.rows(f"SELECT pid FROM pg_stat_activity WHERE {mine} = ANY(pg_blocking_pids(pid))")
-            return bool(found)
+            return bool(deployment.rows(WAITERS, mine))
 
         yield waited_for
     finally:
@@ -237,5 +238,5 @@ def test_a_callback_and_an_order_survive_the_kill_of_web_before_and_after_the_co
         require_all_archived(deployment, orders)
         callbacks = service.ledger()["callbacks"]
         assert callbacks["duplicates"] >= 1
-        told = [row[0] for row in deployment.rows(f"SELECT repeats FROM inbox WHERE task_id = {orders[1].id}")]
+        told = [row[0] for row in deployment.rows(REPEATS, int(orders[1].id))]
         assert sorted(told) == [0, 0, 1]
