@@ -148,7 +148,7 @@ async def account(request: Request) -> JSONResponse:
     Puts the account in that state, or in good standing. 200; 400; 401.
     """
     sandbox, given = await _told(request, {"code"})
-    code = given.fields.get("code")
+    code = given.number("code", 0, 0, 9999) if given.has("code") else None
     if code is not None and code not in ACCOUNT_CODES:
         raise bad_parameter(f"code must be null or one of {sorted(ACCOUNT_CODES)}")
     sandbox.weather.account_code = code

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 from receiver.sandbox import tasks
 from receiver.sandbox.faults import Odds
 from receiver.sandbox.links import Link
 from receiver.sandbox.plan import Spoilt
 from receiver.sandbox.records import Audio, Format
+
+#: The HTTP status of what is refused.
+REFUSED: Final = MappingProxyType({Spoilt.LAPSED: 403, Spoilt.DEAD: 404, Spoilt.SERVER_ERROR: 503})
 
 Connection = sqlite3.Connection
 
@@ -45,8 +50,8 @@ def begin(conn: Connection, task_id: int, clip: int, form: Format, *, link: Link
     else:
         spoilt = odds.fetch(task.number, form, nth)
     fetch_id = conn.execute(
-        "INSERT INTO fetch (task_id, format, nth, fault) VALUES (?, ?, ?, ?) RETURNING id",
-        (task_id, form, nth, spoilt),
+        "INSERT INTO fetch (task_id, format, nth, status, fault) VALUES (?, ?, ?, ?, ?) RETURNING id",
+        (task_id, form, nth, None if spoilt is None else REFUSED.get(spoilt), spoilt),
     ).fetchone()[0]
     return Fetch(id=fetch_id, audio=audio, external_id=task.order.external_id, spoilt=spoilt)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 from functools import partial
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Final
 
 from starlette.exceptions import HTTPException
@@ -15,15 +14,12 @@ from starlette.types import Receive, Scope, Send
 
 from receiver.sandbox import answers, fetches
 from receiver.sandbox.api import CUT_BY_CONTROL, ORDERED
-from receiver.sandbox.fetches import Fetch
+from receiver.sandbox.fetches import REFUSED, Fetch
 from receiver.sandbox.gates import Gate
 from receiver.sandbox.parts import Sandbox
 from receiver.sandbox.plan import Spoilt
 from receiver.sandbox.records import Format
 from receiver.sandbox.shapes import DROPS, MEDIA_TYPES, Clip
-
-#: The HTTP status of what is refused.
-REFUSED: Final = MappingProxyType({Spoilt.LAPSED: 403, Spoilt.DEAD: 404, Spoilt.SERVER_ERROR: 503})
 
 #: Seconds of invented media.
 INVENTED: Final = Decimal("3.0")

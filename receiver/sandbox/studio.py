@@ -23,7 +23,8 @@ class Studio:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._make, task)
 
     async def invent(self, number: int, form: Format, seconds: Decimal) -> bytes:
-        """Make a file of the clip that has *number* for its id; nothing is kept."""
+        """Make a file that sounds like no task, another one for each *number* of a task; nothing is kept."""
+        number += tasks.LAST_ID
         recordings = await asyncio.get_running_loop().run_in_executor(self._threads, sound.record, number, seconds)
         return next(one.data for one in recordings if one.format is form)
 

@@ -17,6 +17,8 @@ from receiver.sandbox.records import Audio, Callback, Course, Format, Order, Sta
 #: A task owns as many ids: its own, its clip's, one for each callback.
 IDS_EACH: Final = 16
 CLIP_ID: Final = 1
+#: Never used for anything that is made.
+LAST_ID: Final = IDS_EACH - 1
 
 Connection = sqlite3.Connection
 

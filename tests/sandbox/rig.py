@@ -67,18 +67,18 @@ class Sandbox:
         entry: dict[str, Any] = next(task for task in self.ledger()["tasks"] if task["task_id"] == task_id)
         return entry
 
-    def told(self, task_id: str, number: int) -> list[dict[str, str]]:
+    def told(self, task_id: str, number: int) -> list[dict[str, Any]]:
         """Return the callbacks of a task once at least *number* of them have an outcome."""
 
-        def fact() -> list[dict[str, str]] | None:
-            callbacks: list[dict[str, str]] = self.entry(task_id)["callbacks"]
+        def fact() -> list[dict[str, Any]] | None:
+            callbacks: list[dict[str, Any]] = self.entry(task_id)["callbacks"]
             return callbacks if sum(one["outcome"] is not None for one in callbacks) >= number else None
 
         return wait_for(fact)
 
-    def control(self, what: str, **fields: Any) -> dict[str, Any]:
+    def control(self, route: str, /, **fields: Any) -> dict[str, Any]:
         """Tell the control something."""
-        answer = self.client.post(f"/control/{what}", json=fields)
+        answer = self.client.post(f"/control/{route}", json=fields)
         assert answer.status_code == 200, answer.text
         said: dict[str, Any] = answer.json()
         return said

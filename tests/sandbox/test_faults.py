@@ -70,13 +70,13 @@ def test_higher_rates_only_add(odds: Odds, number: int, more: Faults) -> None:
 
 
 @given(odds=ODDS, number=NUMBERS, fails=st.booleans(), told=st.booleans())
-def test_a_plan_outlives_its_process(odds: Odds, number: int, fails: bool, told: bool) -> None:
+def test_a_plan_outlives_its_process(odds: Odds, number: int, *, fails: bool, told: bool) -> None:
     plan = odds.plan(number, told=told, fails=fails)
     assert Plan.from_json(plan.to_json()) == plan
 
 
 @given(odds=ODDS, number=NUMBERS, fails=st.booleans())
-def test_every_callback_of_a_plan_has_its_turn(odds: Odds, number: int, fails: bool) -> None:
+def test_every_callback_of_a_plan_has_its_turn(odds: Odds, number: int, *, fails: bool) -> None:
     plan = odds.plan(number, told=True, fails=fails)
     told: set[int] = set()
     for _ in range(PLACES):
@@ -141,8 +141,11 @@ def test_a_delay_is_a_rate_and_a_duration() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("lose", 1.1), ("lose", -0.1), ("lose", "x"), ("lose", True), ("lose", None), ("late", "0.1:x"), ("late", ":3s")]
-    + [("expire_links", "5 days"), ("rate_limit", "fast"), ("hang_seconds", "nan"), ("losing", 0.1)],
+    [
+        *[("lose", wrong) for wrong in (1.1, -0.1, "x", True, None)],
+        *[("late", "0.1:x"), ("late", ":3s"), ("expire_links", "5 days")],
+        *[("rate_limit", "fast"), ("hang_seconds", "nan"), ("losing", 0.1)],
+    ],
 )
 def test_a_senseless_fault_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=name):
