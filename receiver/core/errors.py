@@ -98,6 +98,11 @@ class RangeUnsatisfiable(Rejected):
 
     code = "range_unsatisfiable"
 
+    def __init__(self, message: str, *, size: int) -> None:
+        super().__init__(message)
+        #: Bytes of the whole object.
+        self.size = size
+
 
 class IdempotencyMismatch(Rejected):
     """The idempotency key was used before with another request."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from receiver.core.errors import ReceiverError
@@ -39,6 +40,7 @@ def build_app(services: Services, intake: Intake) -> Starlette:
         exception_handlers={
             ReceiverError: problems.render_error,
             HTTPException: problems.render_http,
+            ClientDisconnect: problems.render_left,
             Exception: problems.render_crash,
         },
     )

@@ -46,7 +46,8 @@ async def content(request: Request) -> Response:
         "Content-Disposition": f'attachment; filename="{query.filename(found)}"',
         "X-Content-Type-Options": "nosniff",
     }
-    if found.size is not None and etag in request.headers.get("if-none-match", ""):
+    known = request.headers.get("if-none-match", "")
+    if found.size is not None and (etag in known or known.strip() == "*"):
         return Response(status_code=304, headers=headers)
     span = _span(request, found, etag)
     start, end = span if span is not None else (None, None)
@@ -75,6 +76,8 @@ def _span(request: Request, found: Asset, etag: str) -> tuple[int, int] | None:
         return None
     start = int(first) if first else max(found.size - int(last), 0)
     end = min(int(last), found.size - 1) if first and last else found.size - 1
+    if first and last and int(last) < int(first):
+        return None
     if start > end or (not first and int(last) == 0):
-        raise RangeUnsatisfiable(f"the object has {found.size} bytes")
+        raise RangeUnsatisfiable(f"the object has {found.size} bytes", size=found.size)
     return start, end

@@ -11,6 +11,7 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
 
 from receiver import telemetry
 from receiver.core.errors import (
@@ -64,6 +65,7 @@ TITLES: Final[Mapping[int, str]] = {
 #: Seconds.
 RETRY_AFTER: Final = 2
 _UNAUTHORIZED: Final = 401
+_METHOD_NOT_ALLOWED: Final = 405
 _SERVER_ERROR: Final = 500
 _UNAVAILABLE: Final = 503
 
@@ -79,11 +81,16 @@ async def render_error(request: Request, error: Exception) -> Response:
         return await render_crash(request, error)
     status = status_of(error)
     detail = str(error) if status < _SERVER_ERROR or status == _UNAVAILABLE else "see the service's log"
-    fields = [{"field": e.field, "message": e.message} for e in error.errors] if isinstance(error, InvalidInput) else []
+    fields = []
+    if isinstance(error, InvalidInput):
+        fields = [{"field": _plain(e.field), "message": _plain(e.message)} for e in error.errors]
     retry_after = RETRY_AFTER if status == _UNAVAILABLE else None
     if isinstance(error, SpendLimit):
         retry_after = ceil(error.opens_in.total_seconds())
-    return _problem(request, status, error.code, detail, fields=fields, retry_after=retry_after)
+    response = _problem(request, status, error.code, _plain(detail), fields=fields, retry_after=retry_after)
+    if isinstance(error, RangeUnsatisfiable):
+        response.headers["Content-Range"] = f"bytes */{error.size}"
+    return response
 
 
 async def render_http(request: Request, error: Exception) -> Response:
@@ -91,9 +98,16 @@ async def render_http(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else _SERVER_ERROR
     code = {404: "not_found", 405: "method_not_allowed"}.get(status, "refused")
     response = _problem(request, status, code, f"{request.method} is not served at this path")
-    if isinstance(error, HTTPException):
-        response.headers.update(error.headers or {})
+    if status == _METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return response
+
+
+async def render_left(request: Request, error: Exception) -> Response:
+    """Note that the caller went away before its request was whole; nobody reads the answer."""
+    del error
+    log.info("request.left", method=request.method, route=_route(request))
+    return Response(status_code=400)
 
 
 async def render_crash(request: Request, error: Exception) -> Response:
@@ -112,7 +126,7 @@ def _problem(
     retry_after: int | None = None,
 ) -> JSONResponse:
     request_id = secrets.token_hex(8)
-    route = getattr(request.scope.get("route"), "path", "unknown")
+    route = _route(request)
     log.warning(
         "request.refused",
         request_id=request_id,
@@ -137,3 +151,19 @@ def _problem(
     if status == _UNAUTHORIZED and route.startswith("/v1"):
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
+
+
+def _plain(text: str) -> str:
+    """Spell out what no JSON answer in UTF-8 can carry: half a surrogate pair in a stranger's key."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _route(request: Request) -> str:
+    return getattr(request.scope.get("route"), "path", "unknown")
+
+
+def _methods(request: Request) -> set[str]:
+    """Return all methods that are served at the request's path; each has a route of its own."""
+    routes = [each for each in request.app.routes if isinstance(each, Route)]
+    here = [each for each in routes if each.matches(request.scope)[0] is not Match.NONE]
+    return {method for each in here for method in each.methods or ()}
