@@ -106,7 +106,8 @@ class Intake:
                     await self._answer(self._batch)
         finally:
             for waiting in (*self._batch, *self._queue):
-                waiting.answer.cancel()
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(StoreUnavailable("the service stops"))
             await self._drop_connection()
 
     async def _verify(self, deal: Deal, task: TaskId, posted: Posted) -> bool:

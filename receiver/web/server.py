@@ -53,11 +53,16 @@ async def serve_web(services: Services, *, host: str, port: int) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECT)
+    stop = stop_on_signal()
+    # Without it every callback would be turned away for ever: better to be started again.
+    keeping.add_done_callback(lambda _: stop.set())
     try:
-        await serve(build_app(services, intake), host=host, port=port, name="web")
+        await serve(build_app(services, intake), host=host, port=port, name="web", stop=stop)
     finally:
         keeping.cancel()
         await asyncio.wait({keeping})
+    if not keeping.cancelled():
+        await keeping
 
 
 async def serve(app: Starlette, *, host: str, port: int, name: str, stop: asyncio.Event | None = None) -> None:
