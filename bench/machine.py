@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -50,11 +51,50 @@ def describe() -> dict[str, str]:
 
 def busy_seconds(pid: int) -> float:
     """Return the CPU seconds that a process has used, all threads; 0 where there is no /proc."""
+    return sum(_ticks(str(pid))[:2]) / os.sysconf("SC_CLK_TCK")
+
+
+class Strangers:
+    """What processes that are no part of the benchmark used meanwhile: above 0.1, distrust the figures."""
+
+    def __init__(self) -> None:
+        self._before, self._since = self._used(), time.perf_counter()
+
+    def cores(self) -> float:
+        """Return the mean number of cores that they kept busy so far; 0 where there is no /proc."""
+        return max(self._used() - self._before, 0.0) / (time.perf_counter() - self._since)
+
+    @staticmethod
+    def _used() -> float:
+        try:
+            everybody = sum(int(field) for field in Path("/proc/stat").read_text().split()[1:4])
+        except FileNotFoundError:
+            return 0.0
+        return (everybody - sum(sum(_ticks(pid)) for pid in _family())) / os.sysconf("SC_CLK_TCK")
+
+
+def _family() -> set[str]:
+    """Return our process and its descendants."""
+    parents = {entry.name: _fields(entry.name)[1:2] for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    found: set[str] = set()
+    new = {str(os.getpid())}
+    while new:
+        found |= new
+        new = {pid for pid, parent in parents.items() if parent and parent[0] in new}
+    return found
+
+
+def _ticks(pid: str) -> list[int]:
+    """Return the clock ticks of a process in user and system mode, and those of its children that have ended."""
+    return [int(field) for field in _fields(pid)[11:15]]
+
+
+def _fields(pid: str) -> list[str]:
+    """Return what /proc says of a process after its name; nothing when it is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def _processor() -> str:
