@@ -88,7 +88,10 @@ def perform(running: Running, number: int, console: Console, stop: StopRequest) 
     board = Board(running.service)
     for order in orders.orders(number):
         board.placed.append(orders.place(running.service, order, stop))
-    console.print(f"{len(board.placed)} tasks accepted; the sandbox takes about 1.5 s for each, 5 at a time")
+    console.print(
+        f"{len(board.placed)} tasks accepted; the sandbox takes about 1.5 s for each, 5 at a time;"
+        " it loses, repeats, reorders and delays callbacks"
+    )
     limit = PATIENCE + number * PATIENCE_EACH
     follow(board, console, stop, limit=limit, require_alive=running.require_alive)
     seconds = board.seconds

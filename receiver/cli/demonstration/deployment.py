@@ -17,6 +17,8 @@ from receiver.cli.demonstration.parts import Part, StopRequest, await_ready, wor
 from receiver.cli.demonstration.place import Place
 from receiver.cli.tables import cell, table
 
+#: What real providers do to callbacks, more often than they do it.
+WEATHER: Final = {"lose": "0.15", "duplicate": "0.3", "reorder": "0.2", "late": "0.2:3s"}
 _SANDBOX_SAYS: Final = re.compile(rb'"sandbox": "(http://[^"]+)"')
 _SERVICE_SAYS: Final = re.compile(rb"API key \(shown once\): (rk_\S+)")
 
@@ -79,7 +81,10 @@ def deployed(place: Place, console: Console, stop: StopRequest) -> Iterator[Runn
 def _sandbox(place: Place) -> Part:
     return Part(
         "sandbox",
-        ["sandbox", "--port", "0", "--state-dir", str(place.directory / "sandbox")],
+        [
+            *("sandbox", "--port", "0", "--state-dir", str(place.directory / "sandbox")),
+            *(word for name, rate in WEATHER.items() for word in (f"--{name}", rate)),
+        ],
         places.environment(place.sandbox_variables()),
         log=place.directory / "sandbox.log",
         saying=_SANDBOX_SAYS,
