@@ -263,6 +263,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA foreign_keys = ON")
     if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
         if connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+            connection.close()
             raise StateOutdated(f"{path} is of another version of the sandbox; remove its directory")
         connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.executescript(SCHEMA)

@@ -84,7 +84,7 @@ def test_reordered_statuses_come_in_the_drawn_order(start: Callable[..., Sandbox
 
 
 def test_a_late_callback_comes_later_and_holds_up_none(start: Callable[..., Sandbox], inbox: Inbox) -> None:
-    sandbox = start("--run-seconds", "0.2", "--late", "1:2s")
+    sandbox = start("--run-seconds", "0.2", "--late", "1:8s")
     task_id = sandbox.make(callback_url=inbox.url)
     assert sandbox.ended(task_id)["task_status"] == "succeed"
     assert inbox.arrivals == []
@@ -199,7 +199,7 @@ def test_the_callback_of_success_can_lack_audios(start: Callable[..., Sandbox], 
 
 
 def test_late_callbacks_outlive_a_kill(start: Callable[..., Sandbox], inbox: Inbox) -> None:
-    first = start("--run-seconds", "0.1", "--late", "1:3s", "--reorder", "1")
+    first = start("--run-seconds", "0.1", "--late", "1:8s", "--reorder", "1")
     task_id = first.make(callback_url=inbox.url)
     first.ended(task_id)
     first.kill()

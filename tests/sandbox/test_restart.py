@@ -1,3 +1,4 @@
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -81,3 +82,14 @@ def test_a_second_process_on_the_same_state_is_refused(start: Callable[..., Sand
     assert second.returncode != 0
     assert second.stdout == ""
     assert "another sandbox works in" in second.stderr
+
+
+def test_the_state_of_another_version_is_refused(start: Callable[..., Sandbox], tmp_path: Path) -> None:
+    start().stop()
+    with sqlite3.connect(tmp_path / "state" / "sandbox.sqlite3") as connection:
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    command = [sys.executable, "-m", "receiver.sandbox", "--state-dir", str(tmp_path / "state"), "--api-key", KEY]
+    second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert second.returncode != 0
+    assert "is of another version of the sandbox" in second.stderr
