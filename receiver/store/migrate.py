@@ -13,6 +13,11 @@ from receiver.core.errors import Misconfigured, StoreUnavailable
 #: Two processes that start together apply each file once.
 _LOCK: Final = 7_262_636_931
 
+LOCK: Final = """
+-- store.migrate.migrate: one process at a time, until its transaction ends
+SELECT pg_advisory_xact_lock(%(lock)s)
+"""
+
 CREATE: Final = """
 -- store.migrate.migrate: the list of what was applied
 CREATE TABLE IF NOT EXISTS migration (
@@ -57,7 +62,10 @@ def migrate(database_url: str) -> list[str]:
     """
     try:
         with psycopg.connect(database_url, autocommit=True) as conn:
-            conn.execute(CREATE)
+            with conn.transaction():
+                # Two that create the same table at the same moment both fail, IF NOT EXISTS or not.
+                conn.execute(LOCK, {"lock": _LOCK})
+                conn.execute(CREATE)
             return [name for name, text in migrations().items() if _apply(conn, name, text)]
     except psycopg.OperationalError as exc:
         raise StoreUnavailable(type(exc).__name__) from exc
@@ -82,7 +90,7 @@ def pending(database_url: str) -> list[str]:
 
 def _apply(conn: psycopg.Connection[tuple[object, ...]], name: str, text: str) -> bool:
     with conn.transaction():
-        conn.execute("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": _LOCK})
+        conn.execute(LOCK, {"lock": _LOCK})
         if name in _applied(conn):
             return False
         conn.execute(text.encode())

@@ -1,0 +1,65 @@
+"""Migrations: forward only, once, by whoever comes first."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from receiver.core.errors import Misconfigured, StoreUnavailable
+from receiver.local.postgres import EmbeddedPostgres
+from receiver.store.migrate import migrate, migrations, pending
+from tests.conftest import url_of
+
+SHAPE = """
+SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns
+ WHERE table_schema = 'public' ORDER BY 1, 2
+"""
+
+
+@pytest.fixture
+def empty_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    name = f"empty_{secrets.token_hex(6)}"
+    with psycopg.connect(postgres_server.start(), autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        yield url_of(postgres_server, name)
+        conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def test_an_empty_database_lacks_everything_and_then_nothing(empty_url: str) -> None:
+    assert pending(empty_url) == list(migrations())
+    assert migrate(empty_url) == list(migrations())
+    assert pending(empty_url) == []
+    assert migrate(empty_url) == []
+
+
+def test_a_fresh_database_is_like_the_one_that_tests_copy(empty_url: str, database_url: str) -> None:
+    migrate(empty_url)
+    with psycopg.connect(empty_url) as fresh, psycopg.connect(database_url) as copied:
+        assert fresh.execute(SHAPE).fetchall() == copied.execute(SHAPE).fetchall()
+
+
+def test_processes_that_start_together_apply_each_file_once(empty_url: str) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        applied = list(threads.map(migrate, [empty_url] * 8))
+    assert sorted(name for names in applied for name in names) == list(migrations())
+    assert pending(empty_url) == []
+
+
+def test_a_database_of_a_newer_program_is_left_alone(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute("INSERT INTO migration (name) VALUES ('9999_pre_future')")
+    for look in (pending, migrate):
+        with pytest.raises(Misconfigured, match="9999_pre_future"):
+            look(database_url)
+
+
+@pytest.mark.parametrize("look", [pending, migrate])
+def test_a_database_that_is_not_there_is_unavailable(look: object, database_url: str) -> None:
+    assert callable(look)
+    with pytest.raises(StoreUnavailable):
+        look(database_url.replace("/test_", "/nothing_"))
