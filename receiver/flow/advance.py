@@ -15,7 +15,7 @@ from receiver.flow import change
 from receiver.flow.change import Heard
 from receiver.flow.outcome import Done, Outcome
 from receiver.flow.services import Deal, Services
-from receiver.store import inbox, tasks
+from receiver.store import events, inbox, tasks
 from receiver.store.db import Connection
 from receiver.store.events import Event
 from receiver.store.inbox import Callback
@@ -81,11 +81,11 @@ async def give_up(services: Services, job: Job, error: str) -> None:
             callback = await inbox.get(conn, CallbackId(job.subject))
             subject = callback.task_id if callback is not None else subject
         locked = await tasks.lock(conn, subject)
-        if locked is None or locked.task.account not in services.deals:
+        if locked is None or locked.task.attention == "job_dead":
             return
-        story = [Event(subject, "task.job_dead", {"kind": job.kind, "error": error})]
-        after = replace(locked.task, attention="job_dead")
-        await change.commit(conn, services.deals[locked.task.account], locked, after, story)
+        # Not by `commit`: it would want the jobs that the task needs, and so wake the dead one.
+        await tasks.move(conn, replace(locked.task, attention="job_dead"))
+        await events.add(conn, [Event(subject, "task.job_dead", {"kind": job.kind, "error": error})])
 
 
 async def _interpret(conn: Connection, services: Services, callback: Callback) -> str:
