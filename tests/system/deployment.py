@@ -225,6 +225,15 @@ class Service:
             lambda: next((each for each in self.processes() if each.role == role), None), what=f"{role} of {self.name}"
         )
 
+    def kill9(self, role: str) -> Process:
+        """Kill a process of that role and return it; back ends come and go, so the one that was seen may be gone."""
+
+        def kill() -> Process | None:
+            victim = self.process(role)
+            return victim if victim.kill9() else None
+
+        return until(kill, what=f"{role} of {self.name} is killed")
+
     def environment(self) -> dict[str, str]:
         """Return what `serve` tells its children: where the database and the bucket are, and the callback secret."""
         found = processes.environment_of(self.process("web"))

@@ -72,7 +72,7 @@ class Rush:
     """
 
     def __init__(
-        self, urls: list[str], callbacks: Iterator[Caught], acts: Mapping[int, Callable[[], None]] | None = None
+        self, urls: list[str], callbacks: Iterator[Caught], acts: Mapping[int, Callable[[], object]] | None = None
     ) -> None:
         self._urls = urls
         self._callbacks = callbacks

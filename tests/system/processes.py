@@ -54,6 +54,10 @@ class Process:
 
     def kill9(self) -> bool:
         """Send SIGKILL to this very process; False when it has ended already."""
+        return self.send(signal.SIGKILL)
+
+    def send(self, number: signal.Signals) -> bool:
+        """Send a signal to this very process; False when it has ended already."""
         try:
             handle = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -61,7 +65,7 @@ class Process:
         try:
             if not self.lives():
                 return False
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            signal.pidfd_send_signal(handle, number)
         except ProcessLookupError:
             return False
         finally:

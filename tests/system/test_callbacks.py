@@ -6,12 +6,13 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from itertools import repeat
 
 from tests.system import processes
 from tests.system.catching import Caught, catching, signed
-from tests.system.deployment import Deployment, Service, Stopwatch
+from tests.system.deployment import Deployment, Stopwatch
 from tests.system.judging import require_all_archived
 from tests.system.posting import Rush
 
@@ -59,15 +60,6 @@ def distinct(deployment: Deployment, bases: list[Caught]) -> Iterator[Caught]:
         yield Caught(base.path, signed(deployment.known.webhook, f"{number + 1}", body), body)
 
 
-def killing(service: Service, role: str) -> Callable[[], None]:
-    """Return the act of killing the process of that role."""
-
-    def kill() -> None:
-        assert service.process(role).kill9()
-
-    return kill
-
-
 def test_every_callback_that_was_answered_200_is_kept_although_web_and_database_are_killed(
     deployment: Deployment, watch: Stopwatch
 ) -> None:
@@ -75,7 +67,7 @@ def test_every_callback_that_was_answered_200_is_kept_although_web_and_database_
         service = deployment.serve(callbacks=catcher.url)
         orders = service.submit(8)
         bases = [catcher.of(order.id, "processing") for order in orders]
-        kills = {moment: killing(service, role) for moment, role in KILLS.items()}
+        kills = {moment: partial(service.kill9, role) for moment, role in KILLS.items()}
         rush = Rush([service.url], distinct(deployment, bases), kills)
 
         watch.lap("caught")

@@ -41,9 +41,8 @@ def kill_child(role: str) -> Callable[[Deployment], None]:
     """Kill one process of the service; its supervisor starts it again."""
 
     def kill(deployment: Deployment) -> None:
-        victim = deployment.service.process(role)
         postmaster = deployment.service.process("postgres")
-        assert victim.kill9()
+        victim = deployment.service.kill9(role)
         processes.until(lambda: not victim.lives(), what=f"{role} is dead")
         processes.until(lambda: deployment.service.process(role) != victim, what=f"{role} is back")
         if role != "postgres":
@@ -78,12 +77,15 @@ def kill_supervisor(deployment: Deployment) -> None:
 
 
 def kill_worker_at_work(deployment: Deployment) -> None:
-    """Kill the worker while it holds jobs, which wait for the lapse of their leases then."""
+    """Kill the worker while it holds a job, which waits for the lapse of its lease then."""
     victim = deployment.service.process("worker")
     with deployment.database() as conn:
         processes.until(
-            lambda: conn.execute("SELECT 1 FROM job WHERE state = 'leased' LIMIT 1").fetchone(),
-            what="a job is under way",
+            lambda: (
+                conn.execute("SELECT FROM job WHERE kind = 'archive' AND state = 'leased' LIMIT 1").fetchone()
+                is not None
+            ),
+            what="an upload is under way",
             pause=0.001,
         )
         assert victim.kill9()

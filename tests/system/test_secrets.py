@@ -65,8 +65,7 @@ def test_no_log_holds_a_secret(deployment: Deployment, settings: dict[str, str])
     for bad in BAD.values():
         send(service, bad)
     for role in ("rclone", "postgres"):  # what fails says more
-        victim = service.process(role)
-        assert victim.kill9()
+        victim = service.kill9(role)
         processes.until(partial(processes.ended, victim), what=f"{role} is dead")
     service.submit(3, first=3)
     service.await_end(6)
