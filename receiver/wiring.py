@@ -70,7 +70,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         StoreUnavailable: The database does not answer.
         BucketUnavailable: The bucket does not answer.
     """
-    log.info("settings.read", **settings.model_dump(exclude_defaults=True))
+    log.info("settings.read", **settings.model_dump(mode="json", exclude_defaults=True))
     url, tokens, deals = _database_url(settings), _tokens(settings), read_deals(settings)
     await asyncio.to_thread(check_migrated, url)
     database, now = Database(url, connections=settings.database_connections), Clock()

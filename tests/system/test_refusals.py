@@ -142,3 +142,6 @@ def test_every_line_of_a_log_in_json_is_json_from_start_to_stop(deployment: Depl
     assert wrong == []
     events = [json.loads(line) for line in lines if line.startswith("{")]
     assert all({"event", "level", "timestamp", "logger"} <= event.keys() for event in events)
+    told = next(event for event in events if event["event"] == "settings.read")
+    assert told["data_dir"] == str(service.directory)
+    assert set(told["accounts"]["studio"]["api_key"]) == {"*"}
