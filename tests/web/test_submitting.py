@@ -32,13 +32,24 @@ def test_a_task_is_accepted_with_its_address(stage: Stage) -> None:
     play(stage, story)
 
 
-@pytest.mark.parametrize(
-    "raw", [b"", b"{", b"\xff\xfe", b'{"a":1,"a":2}', b'{"a":NaN}', b"[" * 100_000, b"[]", b'"x"', b"1" * 5000]
-)
-def test_what_is_no_json_object_is_refused(stage: Stage, raw: bytes) -> None:
+NO_JSON = [
+    b"",
+    b"{",
+    b"\xff\xfe",
+    b'{"a":1,"a":2}',
+    b'{"a":NaN}',
+    b"[" * 100_000,
+    b"[]",
+    b'"x"',
+    b"1" * 5000,
+]
+
+
+def test_what_is_no_json_object_is_refused(stage: Stage) -> None:
     async def story(door: Door) -> None:
-        answer = await door.client.post("/v1/tasks", content=raw)
-        judge_problem(door, answer, 400, "malformed_body")
+        for raw in NO_JSON:
+            answer = await door.client.post("/v1/tasks", content=raw)
+            judge_problem(door, answer, 400, "malformed_body")
 
     play(stage, story)
 
@@ -71,38 +82,36 @@ WRONG: dict[str, tuple[object, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("what", WRONG)
-def test_every_wrong_field_is_named(stage: Stage, what: str) -> None:
-    body, fields = WRONG[what]
-
+def test_every_wrong_field_is_named(stage: Stage) -> None:
     async def story(door: Door) -> None:
-        answer = await door.client.post("/v1/tasks", content=json.dumps(body).encode())
-        problem = judge_problem(door, answer, 422, "invalid_input", *fields)
-        assert all(error["message"] for error in problem["errors"])
-        assert await door.rig.sql("SELECT id FROM task") == []
+        for body, fields in WRONG.values():
+            answer = await door.client.post("/v1/tasks", content=json.dumps(body).encode())
+            problem = judge_problem(door, answer, 422, "invalid_input", *fields)
+            assert all(error["message"] for error in problem["errors"])
+            assert await door.rig.sql("SELECT id FROM task") == []
 
     play(stage, story)
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b'{"account":"studio","kind":"text-to-audio","input":{"prompt":"x","duration":3},"\\ud800":1}',
-        b'{"account":"studio","kind":"text-to-audio","input":{"prompt":"x","duration":3},"labels":{"\\ud800":"1"}}',
-        b'{"account":"studio","kind":"text-to-audio","input":{"prompt":"x","duration":3},"labels":{"\\u0000":"1"}}',
-        b'{"account":"\\ud800","kind":"text-to-audio","input":{"prompt":"x","duration":3}}',
-        b'{"account":"studio","kind":"\\ud800","input":{"prompt":"x","duration":3}}',
-        b'{"account":"studio","kind":"text-to-audio","input":{"\\ud800":"x","duration":3,"prompt":"x"}}',
-        b'{"account":"studio","kind":"text-to-audio","input":{"prompt":"x","duration":1e400}}',
-        b'{"account":"studio","kind":"text-to-audio","input":{"prompt":"x","duration":3},"reference":"\\ud800"}',
-    ],
-)
-def test_text_that_no_answer_can_carry_is_refused_and_breaks_nothing(stage: Stage, raw: bytes) -> None:
+ODD_TEXTS = [
+    b'{"account":"studio","kind":"text-to-audio","input":{"prompt":"x","duration":3},"\\ud800":1}',
+    b'{"account":"studio","kind":"text-to-audio","input":{"prompt":"x","duration":3},"labels":{"\\ud800":"1"}}',
+    b'{"account":"studio","kind":"text-to-audio","input":{"prompt":"x","duration":3},"labels":{"\\u0000":"1"}}',
+    b'{"account":"\\ud800","kind":"text-to-audio","input":{"prompt":"x","duration":3}}',
+    b'{"account":"studio","kind":"\\ud800","input":{"prompt":"x","duration":3}}',
+    b'{"account":"studio","kind":"text-to-audio","input":{"\\ud800":"x","duration":3,"prompt":"x"}}',
+    b'{"account":"studio","kind":"text-to-audio","input":{"prompt":"x","duration":1e400}}',
+    b'{"account":"studio","kind":"text-to-audio","input":{"prompt":"x","duration":3},"reference":"\\ud800"}',
+]
+
+
+def test_text_that_no_answer_can_carry_is_refused_and_breaks_nothing(stage: Stage) -> None:
     async def story(door: Door) -> None:
-        answer = await door.client.post("/v1/tasks", content=raw)
-        assert answer.status_code in {400, 422}, answer.text
-        assert answer.json()["request_id"]
-        assert len(door.rig.logged("request.refused")) == 1
+        for raw in ODD_TEXTS:
+            answer = await door.client.post("/v1/tasks", content=raw)
+            assert answer.status_code in {400, 422}, answer.text
+            assert answer.json()["request_id"]
+            assert door.rig.logged("request.refused")[-1]["request_id"] == answer.json()["request_id"]
 
     play(stage, story)
 
@@ -115,20 +124,21 @@ def test_a_body_that_is_too_large_is_refused(stage: Stage) -> None:
     play(stage, story)
 
 
-@pytest.mark.parametrize(
-    "header", ["", "Bearer", "Bearer ", "Bearer wrong", "Basic dGVhbTp4", "Bearer \xe9", "bearer\t"]
-)
-def test_without_a_known_key_nothing_is_answered(stage: Stage, header: str) -> None:
+NO_KEYS = ["", "Bearer", "Bearer ", "Bearer wrong", "Basic dGVhbTp4", "Bearer \xe9", "bearer\t"]
+
+
+def test_without_a_known_key_nothing_is_answered(stage: Stage) -> None:
     async def story(door: Door) -> None:
-        for method, path in (
-            ("POST", "/v1/tasks"),
-            ("GET", "/v1/tasks"),
-            ("GET", "/v1/ledger"),
-            ("GET", "/v1/assets/1"),
-        ):
-            answer = await door.client.request(method, path, headers=[(b"Authorization", header.encode("latin-1"))])
-            judge_problem(door, answer, 401, "unauthorized")
-            assert answer.headers["www-authenticate"] == "Bearer"
+        for header in NO_KEYS:
+            for method, path in (
+                ("POST", "/v1/tasks"),
+                ("GET", "/v1/tasks"),
+                ("GET", "/v1/ledger"),
+                ("GET", "/v1/assets/1"),
+            ):
+                answer = await door.client.request(method, path, headers=[(b"Authorization", header.encode("latin-1"))])
+                judge_problem(door, answer, 401, "unauthorized")
+                assert answer.headers["www-authenticate"] == "Bearer"
 
     play(stage, story)
 
@@ -197,11 +207,16 @@ def test_posts_without_a_key_make_a_task_each(stage: Stage) -> None:
     play(stage, story)
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "tab\there", "\xe9"])
-def test_an_idempotency_key_is_plain_text(stage: Stage, key: str) -> None:
+ODD_KEYS = ["", "x" * 256, "tab\there", "\xe9"]
+
+
+def test_an_idempotency_key_is_plain_text(stage: Stage) -> None:
     async def story(door: Door) -> None:
-        answer = await door.client.post("/v1/tasks", json=BODY, headers=[(b"Idempotency-Key", key.encode("latin-1"))])
-        judge_problem(door, answer, 422, "invalid_input", "Idempotency-Key")
+        for key in ODD_KEYS:
+            answer = await door.client.post(
+                "/v1/tasks", json=BODY, headers=[(b"Idempotency-Key", key.encode("latin-1"))]
+            )
+            judge_problem(door, answer, 422, "invalid_input", "Idempotency-Key")
 
     play(stage, story)
 
