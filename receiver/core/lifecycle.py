@@ -8,7 +8,7 @@ the same state. A pair that is absent can never happen and is refused.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -174,7 +174,8 @@ def report_on(task: Task, report: Report, trust: Trust, *, now: datetime, has_qu
     decision = follow(task, seen)
     move = MOVES[task.state, seen]
     changes = decision.state is not task.state or _brings_more(task, media)
-    if not is_trusted(trust, has_query=has_query) or (move.confirm and trust is Trust.SIGNED):
+    contradicts = move.confirm and trust is Trust.SIGNED and has_query
+    if contradicts or not is_trusted(trust, has_query=has_query):
         return Decision(seen=seen, state=task.state, ask=changes)
     if task.state is State.SUCCEEDED:
         return Decision(seen=seen, state=decision.state, event=decision.event, media=media)
@@ -225,6 +226,31 @@ def lacks_format(assets: Iterable[Asset], promised: Iterable[Format]) -> bool:
     for asset in assets:
         have.setdefault(asset.clip, set()).add(asset.format)
     return any(set(promised) - formats for formats in have.values())
+
+
+def align(task: Task, offered: Iterable[Media]) -> tuple[Media, ...]:
+    """
+    Give *offered* media the names under which the task knows them.
+
+    Clips match by the provider's clip id; where either side has none, by
+    position, because a callback may lack the ids that a query gives.
+    """
+    known = {(asset.clip, asset.format) for asset in task.assets}
+    offered = tuple(offered)
+    named = {media.clip for media in offered}
+    places = {(a.position, a.format): a.clip for a in task.assets if a.clip not in named}
+    return tuple(_renamed(media, places) if (media.clip, media.format) not in known else media for media in offered)
+
+
+def _renamed(media: Media, places: Mapping[tuple[int, Format], str]) -> Media:
+    clip = places.get((media.position, media.format))
+    if clip is None or not (_is_nameless(clip, media.position) or _is_nameless(media.clip, media.position)):
+        return media
+    return replace(media, clip=clip)
+
+
+def _is_nameless(clip: str, position: int) -> bool:
+    return clip in {str(position), f"#{position}"}
 
 
 def path_of(url: str) -> str:

@@ -228,6 +228,8 @@ class Asset:
     stored_at: datetime | None = None
     #: Why it is expired or invalid, or why the last try failed.
     error: str | None = None
+    #: Fetches in a row that gave other bytes than the promised audio.
+    invalid_fetches: int = 0
 
     @property
     def deliver_by(self) -> datetime:

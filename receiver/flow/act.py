@@ -190,7 +190,7 @@ async def _retry_media(conn: Connection, deal: Deal, locked: Locked) -> None:
             rows.append(asset)
             continue
         gone_at = max(asset.gone_at, locked.now + deadlines.GRACE)
-        again = replace(asset, state=AssetState.PENDING, error=None, gone_at=gone_at)
+        again = replace(asset, state=AssetState.PENDING, error=None, invalid_fetches=0, gone_at=gone_at)
         rows.append(await assets.save(conn, again) or asset)
     after = replace(
         task,

@@ -51,6 +51,7 @@ async def hear(conn: Connection, deal: Deal, locked: Locked, report: Report, tru
     the provider's own answer can settle it), "cross_wired" or "refused".
     """
     task = locked.task
+    report = replace(report, media=lifecycle.align(task, report.media))
     if _contradicts_ids(task, report):
         return await _cross_wired(conn, deal, locked, trust)
     try:

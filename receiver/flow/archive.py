@@ -89,7 +89,7 @@ async def archive(services: Services, job: Job) -> Outcome:
     pending = [asset for asset in found.task.assets if asset.state is AssetState.PENDING]
     if not pending:
         return Done()
-    results = await asyncio.gather(*(_bring(services, deal, asset, found.now) for asset in pending))
+    results = await _bring_all(services, deal, pending, found.now)
     stored = [result.asset for result in results if isinstance(result, _Stored)]
     missed = [result for result in results if isinstance(result, _Missed)]
     if stored:
@@ -99,6 +99,17 @@ async def archive(services: Services, job: Job) -> Outcome:
             missed = [_Missed(asset, exc.code) for asset in pending]
             stored = []
     return await _record(services, deal, job, stored, missed)
+
+
+async def _bring_all(services: Services, deal: Deal, pending: list[Asset], now: datetime) -> list[_Stored | _Missed]:
+    """Bring the assets side by side; an unexpected error waits until none of them is under way any more."""
+    results = await asyncio.gather(*(_bring(services, deal, asset, now) for asset in pending), return_exceptions=True)
+    found = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        found.append(result)
+    return found
 
 
 async def _bring(services: Services, deal: Deal, asset: Asset, now: datetime) -> _Stored | _Missed:
@@ -215,7 +226,7 @@ async def _record(services: Services, deal: Deal, job: Job, stored: list[Asset],
         # What was missed by an old link says nothing of one that has come meanwhile.
         missed = [miss for miss in missed if _is_wanted(rows.get(miss.asset.id), miss)]
         for miss in missed:
-            await _save(conn, rows, _after_miss(job, locked, rows[miss.asset.id], miss), story)
+            await _save(conn, rows, _after_miss(locked, rows[miss.asset.id], miss), story)
         errors = [miss.error for miss in missed if rows[miss.asset.id].state is AssetState.PENDING]
         after = replace(
             locked.task,
@@ -249,10 +260,12 @@ async def _save(conn: Connection, rows: dict[AssetId, Asset], asset: Asset, stor
         story.append(Event(saved.task_id, f"asset.{saved.state}", {"asset": str(saved.id), "error": saved.error}))
 
 
-def _after_miss(job: Job, locked: Locked, asset: Asset, miss: _Missed) -> Asset:
+def _after_miss(locked: Locked, asset: Asset, miss: _Missed) -> Asset:
     """Decide whether a missed asset may still be had."""
-    if miss.error.startswith("media_invalid") and job.attempt >= _INVALID_AFTER:
-        return replace(asset, state=AssetState.INVALID, error=miss.error)
+    if miss.error.startswith(MediaInvalid.code):
+        asset = replace(asset, invalid_fetches=asset.invalid_fetches + 1)
+        if asset.invalid_fetches >= _INVALID_AFTER:
+            return replace(asset, state=AssetState.INVALID, error=miss.error)
     polled = locked.task.last_polled_at
     answered_late = polled is not None and polled >= asset.gone_at
     if miss.error in _NEEDS_LINK and locked.now >= asset.gone_at and answered_late:

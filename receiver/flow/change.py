@@ -181,6 +181,7 @@ def _wanted(deal: Deal, locked: Locked, heard: Heard, media: Media, old: Asset |
         url=media.url,
         trust=heard.trust,
         link_expires_at=links.expires_at(media.url),
+        invalid_fetches=0 if old is None else old.invalid_fetches,
         gone_at=old.gone_at if old is not None and old.state is AssetState.PENDING else gone_at,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -17,9 +18,9 @@ _PAUSE: Final = timedelta(seconds=2)
 
 
 class Waker:
-    """LISTENs on one direct connection and sets an event."""
+    """LISTENs on one direct connection and calls *wake*."""
 
-    def __init__(self, database_url: str, wake: asyncio.Event) -> None:
+    def __init__(self, database_url: str, wake: Callable[[], None]) -> None:
         self._url = database_url
         self._wake = wake
 
@@ -37,6 +38,6 @@ class Waker:
         try:
             async with db.translated():
                 async for _ in jobs.notices(conn):
-                    self._wake.set()
+                    self._wake()
         finally:
             await conn.close()

@@ -8,6 +8,7 @@ claim takes over. Nothing is decided by what lies in memory here.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -67,6 +68,8 @@ class Worker:
     id: UUID = field(default_factory=uuid4)
     _running: dict[asyncio.Task[None], Job] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Kinds of which a job may be ready; the others are not asked for until something is heard.
+    _likely: set[JobKind] = field(default_factory=lambda: set(JobKind))
 
     async def run(self) -> None:
         """Claim and run jobs until stopped; a database that is away is waited for."""
@@ -77,7 +80,7 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             helpers = [
                 group.create_task(settler.run()),
-                group.create_task(Waker(self.services.database.url, self._wake).run()),
+                group.create_task(Waker(self.services.database.url, self._look).run()),
                 group.create_task(self._every(POLL, self._often)),
                 group.create_task(self._every(SELDOM, lambda: sweep.seldom(self.services))),
                 group.create_task(self._every(MEND, lambda: sweep.mend(self.services))),
@@ -97,31 +100,50 @@ class Worker:
         try:
             while not self.stop.is_set():
                 self._wake.clear()
-                claimed = await self._claim_all(group, settler)
-                if claimed:
+                if await self._claim_all(group, settler):
                     continue
                 woken = asyncio.create_task(self._wake.wait())
-                await asyncio.wait({woken, stopped}, timeout=POLL.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
+                waits = {woken, stopped}
+                done, _ = await asyncio.wait(waits, timeout=POLL.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
                 woken.cancel()
+                if not done:
+                    self._look()
         finally:
             stopped.cancel()
 
     async def _claim_all(self, group: asyncio.TaskGroup, settler: Settler) -> int:
-        """Fill the free slots of every kind; return how many jobs were claimed."""
+        """Fill the free slots of every kind that may have a job; return how many jobs were claimed."""
         claimed = 0
-        taken = [job.kind for job in self._running.values()]
         try:
-            async with self.services.database.connection() as conn:
-                for kind, slots in self.slots.items():
-                    free = slots - taken.count(kind)
-                    if free > 0 and (kind is not JobKind.ARCHIVE or self.services.downloader.has_room()):
-                        for job in await jobs.claim(conn, kind, free):
+            if free := self._free():
+                async with self.services.database.connection() as conn:
+                    for kind, slots in free.items():
+                        # Before the claim: what becomes ready while it runs is heard of and adds the kind again.
+                        self._likely.discard(kind)
+                        found = await jobs.claim(conn, kind, slots)
+                        if len(found) == slots:
+                            self._likely.add(kind)
+                        for job in found:
                             self._start(group, settler, job)
-                            claimed += 1
+                        claimed += len(found)
         except StoreUnavailable as exc:
             log.warning("worker.database_away", error=exc.code)
             await asyncio.sleep(POLL.total_seconds())
+            self._look()
         return claimed
+
+    def _free(self) -> dict[JobKind, int]:
+        """Return the free slots of the kinds to ask for."""
+        taken = Counter(job.kind for job in self._running.values())
+        free = {kind: slots - taken[kind] for kind, slots in self.slots.items() if kind in self._likely}
+        if JobKind.ARCHIVE in free and not self.services.downloader.has_room():
+            del free[JobKind.ARCHIVE]
+        return {kind: slots for kind, slots in free.items() if slots > 0}
+
+    def _look(self) -> None:
+        """Ask for every kind again."""
+        self._likely.update(JobKind)
+        self._wake.set()
 
     def _start(self, group: asyncio.TaskGroup, settler: Settler, job: Job) -> None:
         task = group.create_task(self._handle(settler, job))
@@ -129,7 +151,8 @@ class Worker:
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
+        # The job itself may be ready again, when it was wanted meanwhile.
+        self._likely.add(self._running.pop(task).kind)
         self._wake.set()
 
     async def _handle(self, settler: Settler, job: Job) -> None:
@@ -190,8 +213,9 @@ class Worker:
         return Settled(job=job, error=error, same_error=job.same_error + 1, dead=True)
 
     async def _often(self) -> None:
-        if await sweep.often(self.services):
-            self._wake.set()
+        await sweep.often(self.services)
+        # The poll, also while so much is heard of one kind that the loop never waits in vain.
+        self._look()
 
     async def _renew(self) -> None:
         if held := list(self._running.values()):

@@ -21,15 +21,16 @@ SELECT asset.* FROM asset JOIN task ON task.id = asset.task_id WHERE asset.id = 
 SAVE: Final = """
 -- store.assets.save: insert or refresh; what is stored stays stored
 INSERT INTO asset (task_id, clip, position, format, state, url, trust, link_expires_at, gone_at, key, size, sha256,
-                   media_type, duration, verified, stored_at, error)
+                   media_type, duration, verified, stored_at, error, invalid_fetches)
 VALUES (%(task_id)s, %(clip)s, %(position)s, %(format)s, %(state)s, %(url)s, %(trust)s, %(link_expires_at)s,
         %(gone_at)s, %(key)s, %(size)s, %(sha256)s, %(media_type)s, %(duration)s, %(verified)s, %(stored_at)s,
-        %(error)s)
+        %(error)s, %(invalid_fetches)s)
 ON CONFLICT (task_id, clip, format) DO UPDATE
    SET state = excluded.state, url = excluded.url, trust = excluded.trust, link_expires_at = excluded.link_expires_at,
        gone_at = excluded.gone_at, key = excluded.key, size = excluded.size, sha256 = excluded.sha256,
        media_type = excluded.media_type, duration = excluded.duration, verified = excluded.verified,
-       stored_at = excluded.stored_at, error = excluded.error
+       stored_at = excluded.stored_at, error = excluded.error,
+       invalid_fetches = excluded.invalid_fetches
  WHERE asset.state <> 'stored'
 RETURNING *
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -25,6 +26,8 @@ _NOTICE_LOSS: Final = {
     "keepalives_count": "2",
     "tcp_user_timeout": "15000",
 }
+#: No network call is made while a connection is lent, so only a database that hangs takes longer.
+LONGEST: Final = timedelta(seconds=20)
 #: How long a caller waits for a free connection before it hears that the database is unavailable.
 POOL_WAIT: Final = timedelta(seconds=2)
 
@@ -52,6 +55,8 @@ async def translated() -> AsyncIterator[None]:
         raise StoreConflict(type(exc).__name__) from exc
     except psycopg.DataError as exc:
         raise DataRefused(type(exc).__name__) from exc
+    except TimeoutError as exc:
+        raise StoreUnavailable("the database does not answer") from exc
     except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, PoolTimeout) as exc:
         raise StoreUnavailable(type(exc).__name__) from exc
 
@@ -111,7 +116,7 @@ class Database:
         Raises:
             StoreUnavailable: None was to be had, or it broke.
         """
-        async with translated(), self._pool.connection() as conn:
+        async with translated(), asyncio.timeout(LONGEST.total_seconds()), self._pool.connection() as conn:
             yield conn
 
     @asynccontextmanager
@@ -123,7 +128,12 @@ class Database:
             StoreUnavailable: Nothing was recorded - or, when the connection broke
                 during the commit, perhaps all of it: what follows must be repeatable.
         """
-        async with translated(), self._pool.connection() as conn, conn.transaction():
+        async with (
+            translated(),
+            asyncio.timeout(LONGEST.total_seconds()),
+            self._pool.connection() as conn,
+            conn.transaction(),
+        ):
             yield conn
 
 

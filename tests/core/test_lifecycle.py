@@ -105,11 +105,12 @@ def test_a_hint_moves_nothing_and_asks_only_when_it_would(state: State, name: st
     assert hint.ask == (truth.state is not state or bool(truth.media))
 
 
+@pytest.mark.parametrize("trust", [Trust.TOKEN, Trust.SIGNED])
 @pytest.mark.parametrize(("state", "name"), list(itertools.product(State, REPORTS)))
-def test_without_a_query_route_a_token_is_enough(state: State, name: str) -> None:
-    token = report_on(a_task(state), REPORTS[name], Trust.TOKEN, now=NOW, has_query=False)
+def test_where_nothing_can_be_asked_a_callback_is_the_truth(state: State, name: str, trust: Trust) -> None:
+    told = report_on(a_task(state), REPORTS[name], trust, now=NOW, has_query=False)
     truth = report_on(a_task(state), REPORTS[name], Trust.CONFIRMED, now=NOW, has_query=True)
-    assert token == truth
+    assert told == truth
 
 
 @pytest.mark.parametrize("state", sorted(ENDS - {State.CANCELLED}))
@@ -192,3 +193,24 @@ def test_a_missing_promised_format_is_noticed_for_each_clip() -> None:
     assert not lifecycle.lacks_format(both, [Format.MP3, Format.WAV])
     assert lifecycle.lacks_format([*both, an_asset(AssetState.STORED, clip="d")], [Format.MP3, Format.WAV])
     assert not lifecycle.lacks_format([], [Format.MP3])
+
+
+def named(clip: str, position: int = 0) -> Media:
+    return Media(clip=clip, position=position, format=Format.MP3, url=f"https://a.example/{clip}.mp3")
+
+
+@pytest.mark.parametrize(("known", "told"), [("0", "clip-7"), ("clip-7", "0"), ("#0", "clip-7")])
+def test_a_clip_without_an_id_is_known_by_its_position(known: str, told: str) -> None:
+    task = a_task(State.SUCCEEDED, an_asset(AssetState.PENDING, clip=known))
+    assert [media.clip for media in lifecycle.align(task, [named(told)])] == [known]
+
+
+def test_a_clip_with_another_id_at_the_same_place_is_another_clip() -> None:
+    task = a_task(State.ARCHIVED, an_asset(AssetState.STORED, clip="clip-7"))
+    assert lifecycle.align(task, [named("clip-8")]) == (named("clip-8"),)
+
+
+def test_a_clip_that_is_named_keeps_its_name_beside_one_that_is_not() -> None:
+    task = a_task(State.SUCCEEDED, an_asset(AssetState.PENDING, clip="0"))
+    told = [named("0", position=1), named("clip-7", position=0)]
+    assert lifecycle.align(task, told) == tuple(told)

@@ -102,6 +102,7 @@ CREATE TABLE asset (
     verified text CHECK (verified IN ('checksum', 'readback')),
     stored_at timestamptz,
     error text,
+    invalid_fetches int NOT NULL DEFAULT 0,
     UNIQUE (task_id, clip, format),
     CHECK (state <> 'stored' OR (key IS NOT NULL AND size IS NOT NULL AND sha256 IS NOT NULL
         AND media_type IS NOT NULL AND verified IS NOT NULL AND stored_at IS NOT NULL)),
