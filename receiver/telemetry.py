@@ -67,3 +67,5 @@ def configure(*, form: LogFormat, level: str) -> None:
     # Below warnings these name URLs with their signed queries, or say what we say ourselves.
     for noisy in ("httpx", "httpcore", "botocore", "boto3", "urllib3", "s3transfer", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Each try of each connection, in words; what comes of it is told by those who wanted one.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

@@ -9,6 +9,7 @@ import structlog
 from receiver import telemetry
 from receiver.core import lifecycle
 from receiver.core.errors import CallbackUnreadable, MoveRefused
+from receiver.core.lifecycle import Decision, Seen
 from receiver.core.model import ENDS, AccountId, CallbackId, JobKind, Report, Task, TaskId, Trust
 from receiver.dialects import wire
 from receiver.flow import change
@@ -64,8 +65,21 @@ async def hear(conn: Connection, deal: Deal, locked: Locked, report: Report, tru
         return "asked"
     if not lifecycle.is_trusted(trust, has_query=deal.profile.query):
         return "noted"
+    if trust is not Trust.CONFIRMED and not _teaches(task, report, decision):
+        return "noted"
     written = await change.apply_report(conn, deal, locked, Heard(report, trust, decision))
     return "noted" if decision.event is None and written.state is task.state and not decision.media else "moved"
+
+
+def _teaches(task: Task, report: Report, decision: Decision) -> bool:
+    """Return whether a callback says anything that is not written yet; most repeats and late statuses do not."""
+    return (
+        decision.event is not None
+        or bool(decision.media)
+        or (decision.seen is Seen.NO_MEDIA and task.state not in ENDS)
+        or report.provider_task_id not in {None, task.provider_task_id}
+        or report.units not in {None, task.units}
+    )
 
 
 async def ask(conn: Connection, deal: Deal, locked: Locked, event: Event) -> None:

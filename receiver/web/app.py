@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
@@ -41,8 +42,8 @@ def build_app(services: Services, intake: Intake) -> Starlette:
             ReceiverError: problems.render_error,
             HTTPException: problems.render_http,
             ClientDisconnect: problems.render_left,
-            Exception: problems.render_crash,
         },
+        middleware=[Middleware(problems.CrashGuard)],
     )
     app.state.services = services
     return app

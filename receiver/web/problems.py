@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from receiver import telemetry
 from receiver.core.errors import (
@@ -78,7 +79,7 @@ def status_of(error: ReceiverError) -> int:
 async def render_error(request: Request, error: Exception) -> Response:
     """Answer an error that the product raised on purpose."""
     if not isinstance(error, ReceiverError):
-        return await render_crash(request, error)
+        raise error
     status = status_of(error)
     detail = str(error) if status < _SERVER_ERROR or status == _UNAVAILABLE else "see the service's log"
     fields = []
@@ -110,10 +111,34 @@ async def render_left(request: Request, error: Exception) -> Response:
     return Response(status_code=400)
 
 
-async def render_crash(request: Request, error: Exception) -> Response:
-    """Answer a fault of ours without showing it; the log has it."""
-    log.error("request.crashed", exc_info=error)
-    return _problem(request, _SERVER_ERROR, "internal_error", "see the service's log")
+class CrashGuard:
+    """
+    Answers a fault of ours without showing it, and writes it to the log once.
+
+    A handler for `Exception` would not do: Starlette raises again after it, and
+    the server writes the same traceback a second time.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; raise only when an answer has begun, which the server then cuts."""
+        begun = False
+
+        async def watch(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception:
+            if begun:
+                raise
+            log.exception("request.crashed")
+            answer = _problem(Request(scope), _SERVER_ERROR, "internal_error", "see the service's log")
+            await answer(scope, receive, send)
 
 
 def _problem(
