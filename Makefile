@@ -34,6 +34,9 @@ check: setup ## format, lint, types, import rules, module sizes
 bench: .venv-bench/.installed ## measure speed against floors and baselines: docs/benchmarks.md
 	.venv-bench/bin/python -m bench
 
+chaos: setup ## kills and faults at once, MINUTES= of them from SEED=, and a count of what was lost
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),2) $(if $(SEED),--seed $(SEED))
+
 .venv-bench/.installed: requirements/bench.txt pyproject.toml deploy/venv.sh
 	PYTHON="$(PYTHON)" sh deploy/venv.sh .venv-bench requirements/bench.txt
 	@touch $@
@@ -44,4 +47,4 @@ requirements: ## pin anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra test --extra check -c requirements/local.txt -o requirements/dev.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra bench -c requirements/dev.txt -o requirements/bench.txt
 
-.PHONY: help setup demo run test test-fast check bench requirements
+.PHONY: help setup demo run test test-fast check bench chaos requirements
