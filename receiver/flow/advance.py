@@ -8,9 +8,9 @@ import structlog
 
 from receiver import telemetry
 from receiver.core import lifecycle
-from receiver.core.errors import CallbackUnreadable, MoveRefused
+from receiver.core.errors import CallbackUnreadable
 from receiver.core.lifecycle import Decision, Seen
-from receiver.core.model import ENDS, AccountId, CallbackId, JobKind, Report, Task, TaskId, Trust
+from receiver.core.model import ENDS, AccountId, CallbackId, JobKind, Report, State, Task, TaskId, Trust
 from receiver.dialects import wire
 from receiver.flow import change
 from receiver.flow.change import Heard
@@ -48,27 +48,31 @@ async def hear(conn: Connection, deal: Deal, locked: Locked, report: Report, tru
     """
     Apply *report* to a locked task, which may carry notes of the caller that are not written yet.
 
-    Returns what became of it: "moved", "noted" (without effect), "asked" (only
-    the provider's own answer can settle it), "cross_wired" or "refused".
+    Returns what became of it: "moved", "noted" (without effect), "hinted" (the
+    next poll comes sooner), "asked" (only the provider's own answer can settle
+    it) or "cross_wired".
     """
     task = locked.task
     report = replace(report, media=lifecycle.align(task, report.media))
     if _contradicts_ids(task, report):
         return await _cross_wired(conn, deal, locked, trust)
-    try:
-        decision = lifecycle.report_on(task, report, trust, now=locked.now, has_query=deal.profile.query)
-    except MoveRefused as exc:
-        await change.commit(conn, deal, locked, task, [Event(task.id, "task.move_refused", {"why": str(exc)})])
-        return "refused"
+    decision = lifecycle.report_on(task, report, trust, now=locked.now, has_query=deal.profile.query)
     if decision.ask:
-        await ask(conn, deal, locked, Event(task.id, "task.hinted", {"trust": trust, "seen": decision.seen}))
-        return "asked"
-    if not lifecycle.is_trusted(trust, has_query=deal.profile.query):
-        return "noted"
-    if trust is not Trust.CONFIRMED and not _teaches(task, report, decision):
+        return await _hinted(conn, deal, locked, trust, decision)
+    trusted = lifecycle.is_trusted(trust, has_query=deal.profile.query)
+    if not trusted or (trust is not Trust.CONFIRMED and not _teaches(task, report, decision)):
         return "noted"
     written = await change.apply_report(conn, deal, locked, Heard(report, trust, decision))
     return "noted" if decision.event is None and written.state is task.state and not decision.media else "moved"
+
+
+async def _hinted(conn: Connection, deal: Deal, locked: Locked, trust: Trust, decision: Decision) -> str:
+    """Ask about what would change something; that a task runs is no news worth a question of its own."""
+    if locked.task.state is State.SUBMITTED and decision.seen is Seen.PROCESSING:
+        await change.hasten(conn, deal, locked)
+        return "hinted"
+    await ask(conn, deal, locked, Event(locked.task.id, "task.hinted", {"trust": trust, "seen": decision.seen}))
+    return "asked"
 
 
 def _teaches(task: Task, report: Report, decision: Decision) -> bool:

@@ -220,6 +220,12 @@ def _calmed(after: Task) -> Task:
     return replace(after, attention=None) if settled.get(after.attention or "") else after
 
 
+async def hasten(conn: Connection, deal: Deal, locked: Locked) -> None:
+    """Bring the next poll of a sent task forward, to half of its usual run."""
+    delay = max(spacing(locked, locked.task), deal.profile.usual / 2)
+    await jobs.want(conn, [_wish(JobKind.QUERY, locked.task, delay=delay)])
+
+
 async def release_held(conn: Connection, deal: Deal) -> int:
     """Give free slots of the account to held submit jobs; takes the account's lock."""
     standing = await accounts.lock(conn, deal.account.id)
