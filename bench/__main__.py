@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+from collections.abc import Callable
+from typing import Final
 
 from bench import ack, jobs, machine, start
 from bench.figures import Figure, as_json, table
 from bench.parts import open_parts
 
-_ROWS = ("ack", "jobs", "start")
+Suite = Callable[[int, float], tuple[list[Figure], list[str]]]
+
+
+def _ack(rounds: int, seconds: float) -> tuple[list[Figure], list[str]]:
+    with open_parts() as parts:
+        return ack.measure(parts, rounds=rounds, seconds=seconds)
+
+
+def _jobs(rounds: int, seconds: float) -> tuple[list[Figure], list[str]]:
+    with open_parts() as parts:
+        return jobs.measure(parts, rounds=rounds, seconds=seconds)
+
+
+_SUITES: Final[dict[str, Suite]] = {"start": lambda rounds, _: start.measure(rounds=rounds), "ack": _ack, "jobs": _jobs}
 
 
 def main() -> int:
     """Measure, print the result on standard output, and return 1 when a must does not hold."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"what to measure: {', '.join(_ROWS)}; all by default")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"what to measure: {', '.join(_SUITES)}; all by default")
     parser.add_argument("--rounds", type=int, default=3, help="how often each runs, in turn; medians count")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long one run takes, about")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     asked = parser.parse_args()
-    if unknown := set(asked.rows) - set(_ROWS):
+    if unknown := set(asked.rows) - set(_SUITES):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
-    figures, notes = measure(asked.rows or _ROWS, rounds=asked.rounds, seconds=asked.seconds)
+    signal.signal(signal.SIGTERM, _terminated)
+    figures, notes = measure(asked.rows or tuple(_SUITES), rounds=asked.rounds, seconds=asked.seconds)
     if asked.json:
         print(as_json(machine.describe(), figures, notes))
     else:
@@ -36,15 +53,20 @@ def measure(rows: list[str] | tuple[str, ...], *, rounds: int, seconds: float) -
     """Measure *rows* and return the figures and what a reader should know."""
     figures: list[Figure] = []
     notes = [] if machine.can_pin() else ["nothing was pinned to a core: this needs Linux and two cores"]
-    if "start" in rows:
-        found, said = start.measure(rounds=rounds)
-        figures, notes = figures + found, notes + said
-    for name, suite in (("ack", ack.measure), ("jobs", jobs.measure)):
+    for name, suite in _SUITES.items():
         if name in rows:
-            with open_parts() as parts:
-                found, said = suite(parts, rounds=rounds, seconds=seconds)
-            figures, notes = figures + found, notes + said
+            strangers = machine.Strangers()
+            found, said = suite(rounds, seconds)
+            figures, notes = (
+                figures + found,
+                [*notes, *said, f"{name}: other processes used {strangers.cores():.2f} cores"],
+            )
     return figures, notes
+
+
+def _terminated(*_: object) -> None:
+    """End by an exception, so that every part is stopped."""
+    sys.exit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":
