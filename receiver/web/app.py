@@ -12,14 +12,15 @@ from receiver.core.errors import ReceiverError
 from receiver.flow.callback import Intake
 from receiver.flow.services import Services
 from receiver.web import accounts, acts, assets, ops, problems, tasks
-from receiver.web.callbacks import Callbacks
+from receiver.web.callbacks import Callbacks, Shortcut
 
 
 def build_app(services: Services, intake: Intake) -> Starlette:
     """Build the web application; the caller runs *intake* for as long as it serves."""
+    callback = Route("/callbacks/{account}/{task}/{token}", Callbacks(intake), methods=["POST"])
     app = Starlette(
         routes=[
-            Route("/callbacks/{account}/{task}/{token}", Callbacks(intake), methods=["POST"]),
+            callback,
             Route("/v1/tasks", tasks.create, methods=["POST"]),
             Route("/v1/tasks", tasks.listing, methods=["GET"]),
             Route("/v1/tasks:adopt", acts.adopt, methods=["POST"]),
@@ -43,7 +44,7 @@ def build_app(services: Services, intake: Intake) -> Starlette:
             HTTPException: problems.render_http,
             ClientDisconnect: problems.render_left,
         },
-        middleware=[Middleware(problems.CrashGuard)],
+        middleware=[Middleware(problems.CrashGuard), Middleware(Shortcut, route=callback)],
     )
     app.state.services = services
     return app

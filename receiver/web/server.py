@@ -14,10 +14,12 @@ from typing import Final
 import structlog
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from receiver.flow.callback import Intake
 from receiver.flow.services import Services
 from receiver.web.app import build_app
+from receiver.web.gathering import GatheringProtocol
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +59,8 @@ async def serve_web(services: Services, *, host: str, port: int) -> None:
     # Without it every callback would be turned away for ever: better to be started again.
     keeping.add_done_callback(lambda _: stop.set())
     try:
-        await serve(build_app(services, intake), host=host, port=port, name="web", stop=stop)
+        app = build_app(services, intake)
+        await serve(app, host=host, port=port, name="web", stop=stop, protocol=GatheringProtocol)
     finally:
         keeping.cancel()
         await asyncio.wait({keeping})
@@ -65,12 +68,21 @@ async def serve_web(services: Services, *, host: str, port: int) -> None:
         await keeping
 
 
-async def serve(app: Starlette, *, host: str, port: int, name: str, stop: asyncio.Event | None = None) -> None:
+async def serve(
+    app: Starlette,
+    *,
+    host: str,
+    port: int,
+    name: str,
+    stop: asyncio.Event | None = None,
+    protocol: type[asyncio.Protocol] = HttpToolsProtocol,
+) -> None:
     """Serve *app* until *stop* is set; without one, until SIGTERM or SIGINT."""
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
+        http=protocol,
         log_config=None,
         access_log=False,
         lifespan="off",
