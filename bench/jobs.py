@@ -70,6 +70,9 @@ def run(parts: Parts, engine: Engine, amount: int, *, live: bool) -> float:
         conn.execute(queues.EMPTY[engine.name])
     if not live:
         asyncio.run(add(amount))
+        with psycopg.connect(engine.url, autocommit=True) as conn:
+            # Autovacuum would do so within a minute; without it procrastinate's fetch has a bad plan.
+            conn.execute("ANALYZE")
     argv = ["-m", "bench.queues", engine.name, str(amount), str(CONCURRENCY)]
     with program(parts, f"worker-{engine.name}", argv, engine.env) as process:
         if process.stdout is None or process.stdout.readline() != "ready\n":
