@@ -12,6 +12,8 @@ import itertools
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from botocore.exceptions import (
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 #: Under the prefix; what a killed probe leaves here is no object of ours.
 PROBE_PREFIX: Final = ".probe/"
 
+#: By the server's clock.
+_ABANDONED: Final = timedelta(hours=1)
+_LEFTOVERS: Final = 100
 _SETUP_ERRORS: Final = (NoCredentialsError, PartialCredentialsError, ParamValidationError, InvalidRegionError)
 _BUCKET_EXISTS: Final = frozenset({"BucketAlreadyExists", "BucketAlreadyOwnedByYou"})
 #: Regions that are no place to name when a bucket is made.
@@ -73,6 +78,7 @@ def prove(s3: S3, *, region: str, create: bool) -> Proof:
     """
     try:
         _ensure_bucket(s3, region=region, create=create)
+        _clear_leftovers(s3)
         return _Probe(s3).run()
     except ClientError as exc:
         if status_of(exc) >= _SERVER_ERROR or status_of(exc) in (0, _TOO_MANY):
@@ -93,6 +99,18 @@ def _ensure_bucket(s3: S3, *, region: str, create: bool) -> None:
         if not create:
             raise Misconfigured(f"there is no bucket {s3.bucket!r}") from exc
         _create_bucket(s3, region)
+
+
+def _clear_leftovers(s3: S3) -> None:
+    """Delete what probes that were killed have left; younger objects may be another process's probe at work."""
+    listed = s3.client.list_objects_v2(Bucket=s3.bucket, Prefix=s3.name(PROBE_PREFIX), MaxKeys=_LEFTOVERS)
+    date = listed["ResponseMetadata"]["HTTPHeaders"].get("date")
+    if date is None:
+        return
+    now = parsedate_to_datetime(date)
+    for each in listed.get("Contents", []):
+        if now - each["LastModified"] > _ABANDONED:
+            s3.client.delete_object(Bucket=s3.bucket, Key=each["Key"])
 
 
 def _create_bucket(s3: S3, region: str) -> None:

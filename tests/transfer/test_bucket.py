@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -131,12 +132,30 @@ def test_an_endpoint_that_is_no_url_stops_the_start(made: BucketConfig) -> None:
 def test_other_bytes_than_sent_stop_the_start(made: BucketConfig, rclone: Rclone) -> None:
     def tamper(exchange: Exchange, answer: Callable[[], Answer]) -> Answer:
         real = answer()
-        if exchange.line.startswith("GET") and ".probe" in exchange.line:
+        if exchange.line.startswith("GET") and ".probe/" in exchange.line:
             return replace(real, body=bytes(len(real.body)))
         return real
 
     with pytest.raises(Misconfigured, match="other bytes"):
         through(made, rclone, tamper, lambda bucket: bucket.prove())
+
+
+@pytest.mark.parametrize(("later", "left"), [(timedelta(hours=2), []), (timedelta(minutes=2), [".probe/killed"])])
+def test_what_a_killed_probe_left_is_cleared_when_it_is_old(
+    made: BucketConfig, rclone: Rclone, later: timedelta, left: list[str]
+) -> None:
+    def tamper(_: Exchange, answer: Callable[[], Answer]) -> Answer:
+        real = answer()
+        date = format_datetime(datetime.now(UTC) + later, usegmt=True)
+        return replace(real, headers=[(n, date if n.lower() == "date" else value) for n, value in real.headers])
+
+    use(made, lambda bucket: bucket.put_bytes(".probe/killed", b"left", "text/plain", WEAK))
+    through(made, rclone, tamper, lambda bucket: bucket.prove())
+
+    async def listed(bucket: Bucket) -> list[str]:
+        return [each.key async for each in bucket.list(".probe/")]
+
+    assert use(made, listed) == left
 
 
 def test_nobody_at_the_address_is_unavailable(doomed_rclone: Rclone) -> None:
