@@ -69,6 +69,7 @@ def until(conn: psycopg.Connection[tuple[int, ...]], sql: str, wanted: int) -> N
 
 def test_every_job_has_its_effect_once_although_a_worker_is_killed(stage: Stage) -> None:
     with prepared(stage, *range(1, JOBS + 1)) as conn, workers(stage, 3) as processes:
+        until(conn, "SELECT count(*) FROM worker", 3)
         until(conn, "SELECT count(*) FROM mark", 30)
         processes[0].kill()
         processes[0].wait()
