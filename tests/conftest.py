@@ -63,7 +63,8 @@ def database_url(postgres_server: EmbeddedPostgres, database_template: str) -> I
     with psycopg.connect(postgres_server.start(), autocommit=True) as conn:
         conn.execute(create)
     yield url_of(postgres_server, name)
-    with psycopg.connect(postgres_server.start(), autocommit=True) as conn:
+    # Only the superuser may end a vacuum that is at work there.
+    with psycopg.connect(postgres_server.start().replace("//receiver@", "//postgres@"), autocommit=True) as conn:
         conn.execute(drop)
 
 

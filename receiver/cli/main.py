@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -37,5 +38,18 @@ def main() -> None:
     try:
         app()
     except ReceiverError as exc:
-        sys.stderr.write(f"receiver: {exc.code}: {exc}\n")
-        sys.exit(1)
+        fail(exc)
+    except BaseExceptionGroup as group:
+        # A server's tasks end together; what ended them may be an error like any other.
+        known, rest = group.split(ReceiverError)
+        if rest is not None or known is None:
+            raise
+        fail(*known.exceptions)
+
+
+def fail(*errors: BaseException) -> NoReturn:
+    """Say what went wrong in a line each and end with status 1."""
+    for error in errors:
+        code = error.code if isinstance(error, ReceiverError) else type(error).__name__
+        sys.stderr.write(f"receiver: {code}: {error}\n")
+    sys.exit(1)

@@ -73,8 +73,7 @@ class Worker:
 
     async def run(self) -> None:
         """Claim and run jobs until stopped; a database that is away is waited for."""
-        async with self.services.database.connection() as conn:
-            await jobs.enlist(conn, self.id)
+        await self._enlist()
         settler = Settler(self.services.database, self.id)
         log.info("worker.started", worker=str(self.id))
         async with asyncio.TaskGroup() as group:
@@ -94,6 +93,14 @@ class Worker:
             async with self.services.database.connection() as conn:
                 await jobs.retire(conn, self.id)
         log.info("worker.stopped", worker=str(self.id))
+
+    async def _enlist(self) -> None:
+        try:
+            async with self.services.database.connection() as conn:
+                await jobs.renew(conn, self.id, [])
+        except StoreUnavailable as exc:
+            # The next renewal does it; until then only lost leases of others are judged with less evidence.
+            log.warning("worker.not_enlisted", error=exc.code)
 
     async def _claim_until_stopped(self, group: asyncio.TaskGroup, settler: Settler) -> None:
         stopped = asyncio.create_task(self.stop.wait())
@@ -218,9 +225,8 @@ class Worker:
         self._look()
 
     async def _renew(self) -> None:
-        if held := list(self._running.values()):
-            async with self.services.database.connection() as conn:
-                await jobs.renew(conn, self.id, held)
+        async with self.services.database.connection() as conn:
+            await jobs.renew(conn, self.id, list(self._running.values()))
 
     async def _every(self, pause: timedelta, act: Callable[[], Awaitable[object]]) -> None:
         """Repeat *act*, also after the database was away."""

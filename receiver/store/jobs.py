@@ -118,9 +118,9 @@ RETURNING job.id, kind, subject, account, lease_token AS token, wanted, attempt,
 """
 
 RENEW: Final = """
--- store.jobs.renew: every lease of one worker in one statement
+-- store.jobs.renew: that a worker lives, and every lease of it, in one statement
 WITH alive AS (
-    UPDATE worker SET seen_at = now() WHERE id = %(worker)s
+    INSERT INTO worker (id) VALUES (%(worker)s) ON CONFLICT (id) DO UPDATE SET seen_at = now()
 ), mine AS (
     SELECT job.id FROM job JOIN unnest(%(ids)s::bigint[], %(tokens)s::uuid[]) AS x (id, token)
         ON job.id = x.id AND job.lease_token = x.token
@@ -237,11 +237,6 @@ COUNT: Final = """
 SELECT kind, CASE WHEN held THEN 'held' ELSE state END AS state, count(*) AS n FROM job GROUP BY 1, 2
 """
 
-ENLIST: Final = """
--- store.jobs.enlist: a worker starts
-INSERT INTO worker (id) VALUES (%(worker)s)
-"""
-
 RETIRE: Final = """
 -- store.jobs.retire: a worker stops; workers not seen for a day are forgotten
 DELETE FROM worker WHERE id = %(worker)s OR seen_at < now() - interval '1 day'
@@ -275,7 +270,7 @@ async def claim(conn: Connection, kind: JobKind, limit: int, *, lease: timedelta
 
 
 async def renew(conn: Connection, worker: UUID, held: Sequence[Job], *, lease: timedelta = LEASE) -> None:
-    """Extend the leases of *held*; one that another worker has taken over is left alone."""
+    """Note that *worker* lives and extend the leases of *held*; one that another has taken over is left alone."""
     params = {"worker": worker, "ids": [j.id for j in held], "tokens": [j.token for j in held], "lease": lease}
     await conn.execute(RENEW, params)
 
@@ -361,11 +356,6 @@ async def revive(conn: Connection, task: TaskId) -> int:
 async def count(conn: Connection) -> dict[tuple[JobKind, str], int]:
     """Return the number of jobs by kind and state; a held one counts as "held"."""
     return {(JobKind(row["kind"]), row["state"]): row["n"] for row in await every(conn, COUNT)}
-
-
-async def enlist(conn: Connection, worker: UUID) -> None:
-    """Note that a worker has started."""
-    await conn.execute(ENLIST, {"worker": worker})
 
 
 async def retire(conn: Connection, worker: UUID) -> None:

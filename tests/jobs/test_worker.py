@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from receiver.core.model import JobKind, State
@@ -15,6 +17,7 @@ from receiver.flow.services import Services
 from receiver.jobs.worker import HANDLERS, Worker
 from receiver.store.jobs import Job
 from tests.flow.rig import Rig, Stage
+from tests.flow.world import created
 from tests.sandbox.rig import KEY, Sandbox, start_sandbox
 
 
@@ -22,13 +25,20 @@ async def crash(_: Services, job: Job) -> Outcome:
     raise RuntimeError(f"on purpose {job.subject}")
 
 
-async def until_ended(rig: Rig, number: int) -> None:
+async def until(fact: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(40):
         while True:
-            rows = await rig.sql("SELECT count(*) AS n FROM task WHERE due_at IS NULL")
-            if rows[0]["n"] >= number:
+            if await fact():
                 return
             await asyncio.sleep(0.05)
+
+
+async def until_ended(rig: Rig, number: int) -> None:
+    async def ended() -> bool:
+        rows = await rig.sql("SELECT count(*) AS n FROM task WHERE due_at IS NULL")
+        return bool(rows[0]["n"] >= number)
+
+    await until(ended)
 
 
 @pytest.fixture
@@ -52,6 +62,35 @@ def test_a_real_worker_brings_all_tasks_home_without_any_callback(stage: Stage, 
         assert [task["creates"] for task in ledger["tasks"]] == [1] * 8
     finally:
         sandbox.stop()
+
+
+def test_a_worker_that_starts_while_the_database_is_away_waits_for_it(stage: Stage, database_url: str) -> None:
+    server, _, options = database_url.partition("?")
+    address, _, name = server.rpartition("/")
+    gate = f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS '
+
+    async def story(rig: Rig) -> None:
+        task = await rig.accept()
+        rig.world.creates = [created()]
+
+        async def refused() -> bool:
+            return bool(rig.logged("worker.not_enlisted"))
+
+        async def submitted() -> bool:
+            return (await rig.state(task))[0] is State.SUBMITTED
+
+        async with await psycopg.AsyncConnection.connect(f"{address}/postgres?{options}", autocommit=True) as admin:
+            await admin.execute(f"{gate} false".encode())
+            ended = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %(d)s"
+            await admin.execute(ended, {"d": name})
+            running = asyncio.create_task(rig.worker.run())
+            await until(refused)
+            await admin.execute(f"{gate} true".encode())
+        await until(submitted)
+        rig.worker.stop.set()
+        await running
+
+    stage.play(story)
 
 
 @pytest.mark.parametrize("wanted", [False, True])

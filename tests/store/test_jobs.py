@@ -140,7 +140,7 @@ def test_a_renewed_lease_is_not_taken_over(database_url: str) -> None:
 
 def test_a_lost_lease_counts_only_while_other_jobs_finish(database_url: str) -> None:
     async def story(conn: Connection) -> None:
-        await jobs.enlist(conn, WORKER)
+        await jobs.renew(conn, WORKER, [])
         await jobs.want(conn, [wish(1)])
         await claim_one(conn, lease=GONE)
         assert (await claim_one(conn, lease=GONE)).lost == 0
