@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -30,7 +31,7 @@ from receiver.core.model import (
 )
 from receiver.dialects import links
 from receiver.flow.services import Deal
-from receiver.store import accounts, assets, events, jobs, tasks
+from receiver.store import accounts, assets, db, events, jobs, tasks
 from receiver.store.db import Connection
 from receiver.store.events import Event
 from receiver.store.jobs import Wanted
@@ -86,7 +87,8 @@ async def commit(
         await release_held(conn, deal)
     await _follow_up(conn, deal, locked, after, fetch=fetch, ask_after=ask_after)
     for event in story:
-        log.info(event.type, **{"task_id": after.id, "account": after.account, **_why(after), **event.data})
+        told_of = {"task_id": after.id, "account": after.account, **_why(after), **event.data}
+        db.on_commit(partial(log.info, event.type, **told_of))
     return after
 
 

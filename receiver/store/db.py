@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Final, LiteralString
 
@@ -17,6 +18,9 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from receiver.core.errors import DataRefused, StoreConflict, StoreUnavailable
 
 Connection = AsyncConnection[DictRow]
+
+#: What waits for the end of the current task's transaction; None outside of one.
+_ON_COMMIT: Final[ContextVar[list[Callable[[], object]] | None]] = ContextVar("on_commit", default=None)
 
 #: A server that is gone without a word is noticed within about 15 s (libpq's names and units).
 _NOTICE_LOSS: Final = {
@@ -70,6 +74,15 @@ async def connect(url: str) -> Connection:
     """
     async with translated():
         return await AsyncConnection.connect(_conninfo(url), autocommit=True, row_factory=dict_row)
+
+
+def on_commit(act: Callable[[], object]) -> None:
+    """Do *act* when the transaction of the current task has committed, and never when it is undone."""
+    acts = _ON_COMMIT.get()
+    if acts is None:
+        act()
+    else:
+        acts.append(act)
 
 
 def _conninfo(url: str) -> str:
@@ -128,13 +141,20 @@ class Database:
             StoreUnavailable: Nothing was recorded - or, when the connection broke
                 during the commit, perhaps all of it: what follows must be repeatable.
         """
-        async with (
-            translated(),
-            asyncio.timeout(LONGEST.total_seconds()),
-            self._pool.connection() as conn,
-            conn.transaction(),
-        ):
-            yield conn
+        acts: list[Callable[[], object]] = []
+        token = _ON_COMMIT.set(acts)
+        try:
+            async with (
+                translated(),
+                asyncio.timeout(LONGEST.total_seconds()),
+                self._pool.connection() as conn,
+                conn.transaction(),
+            ):
+                yield conn
+        finally:
+            _ON_COMMIT.reset(token)
+        for act in acts:
+            act()
 
 
 async def one(conn: Connection, sql: LiteralString, params: Mapping[str, object] | None = None) -> DictRow | None:
