@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -10,7 +11,7 @@ from receiver.core.errors import NotFound
 from receiver.core.model import Account, AccountId
 from receiver.flow import reconcile, spending
 from receiver.flow.services import Deal, Services
-from receiver.store import accounts, jobs, spend, tasks
+from receiver.store import accounts, db, jobs, spend, tasks
 from receiver.store.accounts import Pause
 from receiver.store.db import Connection
 from receiver.store.spend import Spent
@@ -48,7 +49,7 @@ async def pause(services: Services, account: AccountId) -> Standing:
     async with services.database.transaction() as conn:
         await accounts.lock(conn, account)
         if await accounts.pause_by_hand(conn, account):
-            log.warning("account.paused", account=account, reason="paused_by_operator")
+            db.on_commit(partial(log.warning, "account.paused", account=account, reason="paused_by_operator"))
         return await _standing(services, conn, deal)
 
 

@@ -15,6 +15,7 @@ from functools import partial
 
 import structlog
 
+from receiver import telemetry
 from receiver.core import deadlines, lifecycle, schedule
 from receiver.core.lifecycle import Decision, Seen
 from receiver.core.model import (
@@ -226,6 +227,15 @@ async def hasten(conn: Connection, deal: Deal, locked: Locked) -> None:
     """Bring the next poll of a sent task forward, to half of its usual run."""
     delay = max(spacing(locked, locked.task), deal.profile.usual / 2)
     await jobs.want(conn, [_wish(JobKind.QUERY, locked.task, delay=delay)])
+
+
+async def pause(conn: Connection, deal: Deal, reason: str, detail: str) -> None:
+    """Stop the submits of an account that its provider refuses; takes the account's lock. The first reason stays."""
+    account = deal.account.id
+    await accounts.lock(conn, account)
+    if await accounts.pause(conn, account, reason, detail):
+        db.on_commit(partial(log.error, "account.paused", account=account, reason=reason, detail=detail))
+        db.on_commit(telemetry.ACCOUNTS_PAUSED.labels(account=account, reason=reason).inc)
 
 
 async def release_held(conn: Connection, deal: Deal) -> int:

@@ -241,7 +241,4 @@ async def _pause(services: Services, deal: Deal, answer: AccountRefused) -> None
     if not answer.authentication:
         return
     async with services.database.transaction() as conn:
-        await accounts.lock(conn, deal.account.id)
-        if await accounts.pause(conn, deal.account.id, "authentication", f"{answer.code}: {answer.message}"):
-            log.error("account.paused", account=deal.account.id, reason="authentication", detail=answer.code)
-            telemetry.ACCOUNTS_PAUSED.labels(account=deal.account.id, reason="authentication").inc()
+        await change.pause(conn, deal, "authentication", f"{answer.code}: {answer.message}")

@@ -294,10 +294,7 @@ async def _pause(services: Services, job: Job, deal: Deal, answer: AccountRefuse
             return Done()
         told = [Event(locked.task.id, "task.held", {"reason": reason, "detail": detail})]
         await change.commit(conn, deal, locked, replace(locked.task, unsure=unsure), told)
-        await accounts.lock(conn, deal.account.id)
-        if await accounts.pause(conn, deal.account.id, reason, detail):
-            log.error("account.paused", account=deal.account.id, reason=reason, detail=detail)
-            telemetry.ACCOUNTS_PAUSED.labels(account=deal.account.id, reason=reason).inc()
+        await change.pause(conn, deal, reason, detail)
         await jobs.hold(conn, job)
     return Held()
 
