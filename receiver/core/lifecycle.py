@@ -62,6 +62,8 @@ class Move:
     event: str = ""
     #: A signed callback is not enough: it contradicts what is known, so the provider is asked.
     confirm: bool = False
+    #: It hints at something that only the provider's answer can show, so the provider is asked.
+    ask: bool = False
     #: Set on the task, so that a person looks.
     attention: str | None = None
 
@@ -118,13 +120,16 @@ MOVES: Final[Mapping[tuple[State, Seen], Move]] = MappingProxyType(
         **_without_effect(_S.PARTIAL, *_LATE, Seen.NO_MEDIA, Seen.FAILED),
         (_S.PARTIAL, Seen.MEDIA): Move(_S.SUCCEEDED, "task.rescued"),
         (_S.PARTIAL, Seen.RETRY_MEDIA): Move(_S.SUCCEEDED, "task.retried"),
-        **_without_effect(_S.FAILED, *_LATE, Seen.NO_MEDIA, Seen.FAILED),
+        **_without_effect(_S.FAILED, *_LATE, Seen.FAILED),
+        (_S.FAILED, Seen.NO_MEDIA): Move(_S.FAILED, ask=True),
         (_S.FAILED, Seen.MEDIA): Move(_S.SUCCEEDED, "task.rescued", confirm=True),
         (_S.FAILED, Seen.RETRY_MEDIA): Move(_S.SUCCEEDED, "task.retried"),
-        **_without_effect(_S.REJECTED, *_LATE, Seen.NO_MEDIA, Seen.FAILED),
+        **_without_effect(_S.REJECTED, *_LATE, Seen.FAILED),
+        (_S.REJECTED, Seen.NO_MEDIA): Move(_S.REJECTED, ask=True),
         (_S.REJECTED, Seen.MEDIA): Move(_S.SUCCEEDED, "task.rescued"),
         (_S.REJECTED, Seen.RETRY_SEND): Move(_S.ACCEPTED, "task.retried"),
-        **_without_effect(_S.EXPIRED, *_LATE, Seen.NO_MEDIA, Seen.FAILED),
+        **_without_effect(_S.EXPIRED, *_LATE, Seen.FAILED),
+        (_S.EXPIRED, Seen.NO_MEDIA): Move(_S.EXPIRED, ask=True),
         (_S.EXPIRED, Seen.MEDIA): Move(_S.SUCCEEDED, "task.rescued"),
         (_S.EXPIRED, Seen.RETRY_SEND): Move(_S.ACCEPTED, "task.retried"),
         (_S.EXPIRED, Seen.RETRY_MEDIA): Move(_S.SUCCEEDED, "task.retried"),
@@ -174,6 +179,8 @@ def report_on(task: Task, report: Report, trust: Trust, *, now: datetime, has_qu
     decision = follow(task, seen)
     move = MOVES[task.state, seen]
     changes = decision.state is not task.state or _brings_more(task, media)
+    if move.ask and trust is not Trust.CONFIRMED and has_query:
+        return Decision(seen=seen, state=task.state, ask=True)
     contradicts = move.confirm and trust is Trust.SIGNED and has_query
     if contradicts or not is_trusted(trust, has_query=has_query):
         return Decision(seen=seen, state=task.state, ask=changes)

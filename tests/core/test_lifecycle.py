@@ -102,7 +102,8 @@ def test_a_hint_moves_nothing_and_asks_only_when_it_would(state: State, name: st
     assert hint.state is state
     assert hint.event is None
     assert hint.media == ()
-    assert hint.ask == (truth.state is not state or bool(truth.media))
+    lost = name == "no media" and state in {State.FAILED, State.REJECTED, State.EXPIRED}
+    assert hint.ask == (truth.state is not state or bool(truth.media) or lost)
 
 
 @pytest.mark.parametrize("trust", [Trust.TOKEN, Trust.SIGNED])
@@ -137,6 +138,14 @@ def test_a_signed_contradiction_asks_and_a_confirmed_one_wins(state: State, name
     confirmed = report_on(a_task(state), REPORTS[name], Trust.CONFIRMED, now=NOW, has_query=True)
     assert (signed.state, signed.ask) == (state, True)
     assert confirmed.state is not state
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.REJECTED, State.EXPIRED])
+def test_a_signed_success_without_media_after_such_an_end_asks_for_the_media(state: State) -> None:
+    signed = report_on(a_task(state), succeeded(), Trust.SIGNED, now=NOW, has_query=True)
+    confirmed = report_on(a_task(state), succeeded(), Trust.CONFIRMED, now=NOW, has_query=True)
+    assert (signed.state, signed.ask) == (state, True)
+    assert (confirmed.state, confirmed.ask) == (state, False)
 
 
 def test_media_that_an_archived_task_has_change_nothing() -> None:
