@@ -67,20 +67,11 @@ async def ask_provider(services: Services, deal: Deal, task: Task) -> QueryAnswe
     """Ask after *task* by the provider's id, or by ours while that is unknown; never raises for the network."""
     if not deal.profile.query:
         return Unsure("the profile has no query route")
-    request = wire.query_request(deal.profile, task.kind, id=task.provider_task_id or str(task.id))
     try:
-        raw = await services.provider.send(
-            deal.account,
-            request,
-            authorization=auth.bearer(deal.account.credentials, now=services.clock()),
-            timeout=_QUERY_TIMEOUT,
-        )
+        answer = await _question(services, deal, task.kind, task.provider_task_id or str(task.id))
     except ProviderUnreachable as exc:
         telemetry.QUERIES.labels(account=task.account, outcome="unreachable").inc()
         return Unsure(exc.code)
-    answer = answers.read_query(
-        deal.profile, task.kind, status=raw.status, content_type=raw.content_type, body=raw.body
-    )
     telemetry.QUERIES.labels(account=task.account, outcome=type(answer).__name__.lower()).inc()
     return answer
 
@@ -153,18 +144,21 @@ async def resume(services: Services, deal: Deal, *, by_probe: bool = False) -> b
 async def _is_welcome(services: Services, deal: Deal) -> bool:
     """Ask after a task that cannot exist: any parsed answer but a refusal of the account will do."""
     kind = next(iter(deal.profile.kinds))
-    request = wire.query_request(deal.profile, kind, id="1")
     try:
-        raw = await services.provider.send(
-            deal.account,
-            request,
-            authorization=auth.bearer(deal.account.credentials, now=services.clock()),
-            timeout=_QUERY_TIMEOUT,
-        )
+        return isinstance(await _question(services, deal, kind, "1"), (Report, UnknownTask))
     except ProviderUnreachable:
         return False
-    answer = answers.read_query(deal.profile, kind, status=raw.status, content_type=raw.content_type, body=raw.body)
-    return isinstance(answer, (Report, UnknownTask))
+
+
+async def _question(services: Services, deal: Deal, kind: str, given: str) -> QueryAnswer:
+    """Ask after the task that the provider, or we, call *given*."""
+    raw = await services.provider.send(
+        deal.account,
+        wire.query_request(deal.profile, kind, id=given),
+        authorization=auth.bearer(deal.account.credentials, now=services.clock()),
+        timeout=_QUERY_TIMEOUT,
+    )
+    return answers.read_query(deal.profile, kind, status=raw.status, content_type=raw.content_type, body=raw.body)
 
 
 def _not_yet(found: Locked) -> timedelta | None:

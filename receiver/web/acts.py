@@ -12,7 +12,7 @@ from receiver.flow import act, query
 from receiver.flow.act import Adoption
 from receiver.flow.services import Services
 from receiver.web.auth import caller_of, owner_of
-from receiver.web.bodies import AdoptBody, RetryBody, check_text, read_model
+from receiver.web.bodies import AdoptBody, RetryBody, check_names, check_text, read_model
 from receiver.web.tasks import shown
 
 
@@ -68,9 +68,7 @@ async def adopt(request: Request) -> JSONResponse:
     caller = await caller_of(request)
     body = await read_model(request, AdoptBody)
     check_text("provider_task_id", body.provider_task_id)
-    check_text("reference", body.reference)
-    for name, value in body.labels.items():
-        check_text(f"labels.{name[:40]}", name + value)
+    check_names(body.reference, body.labels)
     adoption = Adoption(
         account=AccountId(body.account),
         kind=body.kind,

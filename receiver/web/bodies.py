@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -101,6 +102,18 @@ def check_text(field: str, value: str | None) -> None:
     """
     if value is not None and ("\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
         raise InvalidInput([FieldError(field, "must not hold NUL or lone surrogates")])
+
+
+def check_names(reference: str | None, labels: Mapping[str, str]) -> None:
+    """
+    Refuse a reference or labels that the database cannot hold.
+
+    Raises:
+        InvalidInput: Names the one that is wrong.
+    """
+    check_text("reference", reference)
+    for name, value in labels.items():
+        check_text(f"labels.{name[:40]}", name + value)
 
 
 def _field_error(error: dict[str, Any]) -> FieldError:

@@ -16,7 +16,7 @@ from receiver.flow.accept import Order, accept
 from receiver.flow.query import Filter, Line, Locked, Told, Unarchived
 from receiver.flow.services import Services
 from receiver.web.auth import caller_of, owner_of
-from receiver.web.bodies import TaskBody, check_text, read_model
+from receiver.web.bodies import TaskBody, check_names, check_text, read_model
 
 #: Tasks of one page of a list.
 DEFAULT_PAGE: Final = 50
@@ -35,9 +35,7 @@ async def create(request: Request) -> JSONResponse:
     services: Services = request.app.state.services
     caller = await caller_of(request)
     body = await read_model(request, TaskBody)
-    check_text("reference", body.reference)
-    for name, value in body.labels.items():
-        check_text(f"labels.{name[:40]}", name + value)
+    check_names(body.reference, body.labels)
     order = Order(
         account=AccountId(body.account),
         kind=body.kind,
