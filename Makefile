@@ -44,7 +44,7 @@ chaos: setup ## kills and faults at once, MINUTES= of them from SEED=, and a cou
 requirements: ## pin anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml -o requirements/main.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local -c requirements/main.txt -o requirements/local.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra test --extra check -c requirements/local.txt -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra video --extra test --extra check -c requirements/local.txt -o requirements/dev.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra bench -c requirements/dev.txt -o requirements/bench.txt
 
 .PHONY: help setup demo run test test-fast check bench chaos requirements
