@@ -96,6 +96,8 @@ class Format(StrEnum):
 
     MP3 = "mp3"
     WAV = "wav"
+    MP4 = "mp4"  #: video, kept by option
+    M4A = "m4a"  #: a video's own sound, cut out of it here
 
 
 class ProviderStatus(StrEnum):
