@@ -33,6 +33,13 @@ class CredentialKind(StrEnum):
     KEY_PAIR = "key_pair"
 
 
+class AudioIn(StrEnum):
+    """Where the sound of a result is."""
+
+    AUDIOS = "audios"  #: in files of its own
+    VIDEOS = "videos"  #: only inside the video
+
+
 class ErrorClass(StrEnum):
     """What an error code of a provider means for us."""
 
@@ -87,8 +94,9 @@ class KindSpec:
     #: Dotted places in the request body; None means that the provider takes no such thing.
     external_id_path: str | None
     callback_path: str | None
-    #: Names of the lists in a result that hold the audio.
+    #: Names of the lists in a result that hold media; `videos` holds videos, any other one sound.
     results: tuple[str, ...]
+    audio_in: AudioIn
     #: Every clip must come in each of these before a task counts as whole.
     formats: tuple[Format, ...]
 

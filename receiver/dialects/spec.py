@@ -20,8 +20,10 @@ from urllib.parse import urlsplit
 
 from receiver.core.errors import Misconfigured
 from receiver.core.model import CreateId, Format, SignatureMode
+from receiver.dialects.clips import VIDEOS
 from receiver.dialects.inputs import check_input
 from receiver.dialects.profile import (
+    AudioIn,
     CredentialKind,
     ErrorClass,
     FieldSpec,
@@ -33,6 +35,7 @@ from receiver.dialects.profile import (
 from receiver.dialects.tables import Document, Scalar, Table
 
 __all__ = [
+    "AudioIn",
     "CredentialKind",
     "ErrorClass",
     "FieldSpec",
@@ -185,9 +188,12 @@ def _kind(name: str, table: Table, *, query: bool) -> KindSpec:
         external_id_path=_place(table, "external_id_path", "external_task_id"),
         callback_path=_place(table, "callback_path", "callback_url"),
         results=table.texts("results") or ("audios",),
+        audio_in=table.choice("audio_in", AudioIn, AudioIn.AUDIOS),
         formats=table.words("formats", Format, empty=False),
     )
     table.close()
+    if kind.audio_in is AudioIn.VIDEOS and VIDEOS not in kind.results:
+        raise table.wrong("audio_in", f"results must name {VIDEOS}")
     _check_places(kind, table)
     return kind
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 from urllib.parse import quote
 
 from receiver.core.errors import CallbackUnreadable
@@ -23,8 +22,9 @@ from receiver.dialects.answers import (
     read_create,
     read_query,
 )
+from receiver.dialects.clips import MEDIA_FORMATS
 from receiver.dialects.profile import FieldSpec, Profile, SendAs
-from receiver.dialects.reports import MEDIA_FORMATS, innermost, report
+from receiver.dialects.reports import innermost, report
 from receiver.dialects.values import Unreadable, json_object
 
 __all__ = [
@@ -45,9 +45,6 @@ __all__ = [
     "read_create",
     "read_query",
 ]
-
-#: A callback does not name its product; these are the lists that hold nothing but audio.
-_CALLBACK_RESULTS: Final = ("audios",)
 
 Value = str | int | float | bool
 
@@ -105,16 +102,18 @@ def query_request(profile: Profile, kind: str, *, id: str) -> WireRequest:  # no
     return WireRequest("GET", path.replace("{id}", quote(id, safe="")), None)
 
 
-def read_callback(body: bytes) -> Report:
+def read_callback(body: bytes, *, results: tuple[str, ...] = ("audios",)) -> Report:
     """
     Read a callback's raw body, in either shape, bare or within one `data` object (providers.md 2.6, 7).
+
+    A callback does not name its product; *results* are the lists that the task's kind wants.
 
     Raises:
         CallbackUnreadable: It is no report: not JSON, no status that is known, or a
             malformed id. Other odd values are left out of the report.
     """
     try:
-        return report(innermost(json_object(body), levels=1), results=_CALLBACK_RESULTS)
+        return report(innermost(json_object(body), levels=1), results=results)
     except Unreadable as exc:
         raise CallbackUnreadable(str(exc)) from exc
 

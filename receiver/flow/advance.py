@@ -113,7 +113,7 @@ async def _interpret(conn: Connection, services: Services, callback: Callback) -
     if locked is None or deal is None or locked.task.account != callback.account:
         return "orphan"
     try:
-        report = wire.read_callback(callback.body)
+        report = wire.read_callback(callback.body, results=deal.profile.kinds[locked.task.kind].results)
     except CallbackUnreadable as exc:
         log.warning("callback.unreadable", callback_id=callback.id, task_id=callback.task_id, error=exc.code)
         if locked.task.state not in ENDS:
