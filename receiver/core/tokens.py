@@ -8,8 +8,10 @@ import hmac
 from dataclasses import dataclass, field
 
 from receiver.core.errors import Misconfigured, TokenUnknown
-from receiver.core.model import AccountId, Secret, TaskId
+from receiver.core.model import AccountId, AssetId, Secret, TaskId
 
+#: In a callback URL in place of a task id: the test callback of a provider's console (providers.md 2.6).
+CONSOLE_TEST = "test"
 #: Characters; 32 random bytes in hexadecimal are 64.
 SHORTEST_SECRET = 32
 
@@ -33,6 +35,16 @@ class TokenKeys:
         name, key = self._keys[0]
         return _token(name, key, _text("callback", account, str(task))).decode()
 
+    def console_token(self, account: AccountId) -> str:
+        """Return `<key id>.<mac>` for the URL that a provider's console tests *account* with."""
+        name, key = self._keys[0]
+        return _token(name, key, _text("callback", account, CONSOLE_TEST)).decode()
+
+    def asset_token(self, asset: AssetId) -> str:
+        """Return `<key id>.<mac>` for the URL that gives the bytes of *asset*; no callback token is one."""
+        name, key = self._keys[0]
+        return _token(name, key, _text("asset", str(asset))).decode()
+
     def check_callback(self, token: str, account: str, task: str) -> None:
         """
         Check the token of a callback URL in constant time.
@@ -40,14 +52,21 @@ class TokenKeys:
         Raises:
             TokenUnknown: None of the secrets made it.
         """
-        given, text = token.encode("utf-8", "replace"), _text("callback", account, task)
-        matches = [hmac.compare_digest(given, _token(name, key, text)) for name, key in self._keys]
-        if not any(matches):
+        if not self._made(token, _text("callback", account, task)):
             raise TokenUnknown("no such callback URL")
+
+    def is_asset_token(self, token: str, asset: str) -> bool:
+        """Return whether one of the secrets made *token* for the bytes of *asset*, in constant time."""
+        return self._made(token, _text("asset", asset))
 
     def fingerprint(self) -> str:
         """Return what may be kept in the database to notice a changed set of secrets."""
         return ",".join(sorted(key_id(secret) for secret in self.secrets))
+
+    def _made(self, token: str, text: bytes) -> bool:
+        given = token.encode("utf-8", "replace")
+        matches = [hmac.compare_digest(given, _token(name, key, text)) for name, key in self._keys]
+        return any(matches)
 
 
 def key_id(secret: Secret) -> str:

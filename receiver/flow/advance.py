@@ -10,7 +10,7 @@ from receiver import telemetry
 from receiver.core import lifecycle
 from receiver.core.errors import CallbackUnreadable
 from receiver.core.lifecycle import Decision, Seen
-from receiver.core.model import ENDS, AccountId, CallbackId, JobKind, Report, State, Task, TaskId, Trust
+from receiver.core.model import ENDS, AccountId, CallbackId, JobKind, ProviderStatus, Report, State, Task, TaskId, Trust
 from receiver.dialects import wire
 from receiver.flow import change
 from receiver.flow.change import Heard
@@ -37,8 +37,8 @@ async def advance(services: Services, job: Job) -> Outcome:
         callback = await inbox.get(conn, CallbackId(job.subject))
         if callback is None or callback.outcome is not None:
             return Done()
-        outcome = await _interpret(conn, services, callback)
-        await inbox.processed(conn, callback.id, outcome)
+        outcome, told = await _interpret(conn, services, callback)
+        await inbox.processed(conn, callback.id, outcome, told)
     telemetry.CALLBACKS_ADVANCED.labels(outcome=outcome).inc()
     log.info("callback.advanced", callback_id=callback.id, task_id=callback.task_id, outcome=outcome)
     return Done()
@@ -107,20 +107,24 @@ async def give_up(services: Services, job: Job, error: str) -> None:
         await events.add(conn, [Event(subject, "task.job_dead", {"kind": job.kind, "error": error})])
 
 
-async def _interpret(conn: Connection, services: Services, callback: Callback) -> str:
+async def _interpret(
+    conn: Connection, services: Services, callback: Callback
+) -> tuple[inbox.Outcome, ProviderStatus | None]:
+    """Apply a callback; return what became of it, and the status that it gave its task."""
     locked = await tasks.lock(conn, callback.task_id)
     deal = services.deals.get(AccountId(callback.account))
     if locked is None or deal is None or locked.task.account != callback.account:
-        return "orphan"
+        return inbox.Outcome.ORPHAN, None
     try:
-        report = wire.read_callback(callback.body, results=deal.profile.kinds[locked.task.kind].results)
+        report = wire.read_callback(deal.profile, locked.task.kind, callback.body)
     except CallbackUnreadable as exc:
         log.warning("callback.unreadable", callback_id=callback.id, task_id=callback.task_id, error=exc.code)
         if locked.task.state not in ENDS:
             await ask(conn, deal, locked, Event(locked.task.id, "callback.unreadable", {"callback": str(callback.id)}))
-        return "unreadable"
+        return inbox.Outcome.UNREADABLE, None
     trust = Trust.SIGNED if callback.verified else Trust.TOKEN
-    return await hear(conn, deal, locked, report, trust)
+    outcome = inbox.Outcome(await hear(conn, deal, locked, report, trust))
+    return outcome, None if outcome is inbox.Outcome.CROSS_WIRED else report.status
 
 
 def _contradicts_ids(task: Task, report: Report) -> bool:

@@ -6,10 +6,23 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Final, LiteralString, NamedTuple
 
-from receiver.core.model import CallbackId, TaskId
+from receiver.core.model import CallbackId, ProviderStatus, TaskId
 from receiver.store.db import Connection, every, one
+
+
+class Outcome(StrEnum):
+    """What became of a callback; the values are the stored text."""
+
+    MOVED = "moved"  #: it changed its task
+    NOTED = "noted"  #: it told nothing that was not known
+    HINTED = "hinted"  #: the next poll comes sooner
+    ASKED = "asked"  #: the provider is asked, because only its answer can settle it
+    CROSS_WIRED = "cross_wired"  #: it is about another task than its URL
+    ORPHAN = "orphan"  #: there is no such task
+    UNREADABLE = "unreadable"  #: it is no report that we know
 
 
 class Key(NamedTuple):
@@ -46,7 +59,13 @@ class Callback:
     verified: bool
     body: bytes = field(repr=False)
     received_at: datetime
+    #: Copies of it that came later, without those that the next sweep will count.
+    repeats: int
+    processed_at: datetime | None
+    #: None until it is processed.
     outcome: str | None
+    #: The status that it gave its task; None when it gave none.
+    told: str | None
 
 
 KEEP: Final[LiteralString] = """
@@ -76,12 +95,18 @@ SELECT again.* FROM (SELECT count(*) FROM woken) AS told LEFT JOIN again ON true
 
 GET: Final = """
 -- store.inbox.get: one callback
-SELECT id, account, task_id, verified, body, received_at, outcome FROM inbox WHERE id = %(id)s
+SELECT id, account, task_id, verified, body, received_at, repeats, processed_at, outcome, told
+  FROM inbox WHERE id = %(id)s
 """
 
 PROCESSED: Final = """
 -- store.inbox.processed: what became of a callback
-UPDATE inbox SET processed_at = now(), outcome = %(outcome)s WHERE id = %(id)s
+UPDATE inbox SET processed_at = now(), outcome = %(outcome)s, told = %(told)s WHERE id = %(id)s
+"""
+
+REOPEN: Final = """
+-- store.inbox.reopen: it shall be read again
+UPDATE inbox SET processed_at = NULL, outcome = NULL, told = NULL WHERE id = %(id)s
 """
 
 FOLD: Final = """
@@ -145,9 +170,16 @@ async def get(conn: Connection, callback: CallbackId) -> Callback | None:
     return None if row is None else Callback(**row)
 
 
-async def processed(conn: Connection, callback: CallbackId, outcome: str) -> None:
-    """Note what became of a callback; the caller commits."""
-    await conn.execute(PROCESSED, {"id": callback, "outcome": outcome})
+async def processed(
+    conn: Connection, callback: CallbackId, outcome: Outcome, told: ProviderStatus | None = None
+) -> None:
+    """Note what became of a callback, and the status that it gave its task; the caller commits."""
+    await conn.execute(PROCESSED, {"id": callback, "outcome": outcome, "told": told})
+
+
+async def reopen(conn: Connection, callback: CallbackId) -> None:
+    """Forget what became of a callback; the caller wants its advance job in the same transaction."""
+    await conn.execute(REOPEN, {"id": callback})
 
 
 async def fold(conn: Connection, *, limit: int = 1000) -> None:
