@@ -8,13 +8,15 @@ whatever is not plainly one of the listed things is `Unsure` (providers.md 2.8, 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final
 
 from receiver.core.model import ProviderStatus, Report
 from receiver.dialects.profile import ErrorClass, Profile
 from receiver.dialects.reports import innermost, report, status_of, task_id_of
-from receiver.dialects.values import JsonObject, Unreadable, json_object, words
+from receiver.dialects.values import JsonObject, Unreadable, first, json_object, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Busy:
     message: str
     #: Too many tasks in flight, as opposed to too many requests.
     concurrency: bool
+    #: How long the provider asks us to wait; None when it does not say.
+    retry_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +76,24 @@ class Unsure:
     """The answer settles nothing; *why* is short and repeats nothing of the body."""
 
     why: str
+    #: How long the provider asks us to wait; None when it does not say.
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPage:
+    """Some of the provider's tasks, in its order: newest first."""
+
+    reports: tuple[Report, ...]
+    #: Nothing comes after this page.
+    is_last: bool
+    #: Entries that are no readable task record, and are left out.
+    unreadable: int = 0
 
 
 CreateAnswer = Created | AlreadyExists | Refused | AccountRefused | Busy | Unsure
 QueryAnswer = Report | UnknownTask | AccountRefused | Busy | Unsure
+ListAnswer = ListPage | AccountRefused | Busy | Unsure
 
 _OK: Final = range(200, 300)
 _CLIENT_ERRORS: Final = range(400, 500)
@@ -85,11 +103,17 @@ _CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _WRAPPINGS: Final = 3
 
 
-def read_create(profile: Profile, *, status: int, content_type: str, body: bytes) -> CreateAnswer:
-    """Read the answer to a create; *content_type* is empty where there was none."""
+def read_create(
+    profile: Profile, *, status: int, content_type: str, body: bytes, retry_after: timedelta | None = None
+) -> CreateAnswer:
+    """
+    Read the answer to a create.
+
+    *content_type* is empty where there was none; *retry_after* is what the header of that name says.
+    """
     envelope = _opened(profile, status, content_type, body)
     if isinstance(envelope, Unsure):
-        return envelope
+        return replace(envelope, retry_after=retry_after)
     if envelope.ok:
         return _created(envelope)
     match envelope.problem:
@@ -98,23 +122,64 @@ def read_create(profile: Profile, *, status: int, content_type: str, body: bytes
         case ErrorClass.TASK | ErrorClass.MESSAGE | ErrorClass.MISSING:
             return Refused(envelope.code, envelope.message)
         case _:
-            return _refused(envelope)
+            return _refused(envelope, retry_after)
 
 
-def read_query(profile: Profile, kind: str, *, status: int, content_type: str, body: bytes) -> QueryAnswer:
-    """Read the answer to a query for one task of *kind*; *content_type* is empty where there was none."""
+def read_query(
+    profile: Profile, kind: str, *, status: int, content_type: str, body: bytes, retry_after: timedelta | None = None
+) -> QueryAnswer:
+    """Read the answer to a query for one task of *kind*; the rest is as for `read_create`."""
     envelope = _opened(profile, status, content_type, body)
     if isinstance(envelope, Unsure):
-        return envelope
+        return replace(envelope, retry_after=retry_after)
     if envelope.ok:
-        return _reported(envelope, profile.kinds[kind].results)
+        return _reported(profile, kind, envelope)
     match envelope.problem:
         case ErrorClass.MISSING:
             return UnknownTask()
         case ErrorClass.MESSAGE if profile.unknown is not None and profile.unknown.search(envelope.message):
             return UnknownTask()
         case _:
-            return _refused(envelope)
+            return _refused(envelope, retry_after)
+
+
+def read_list(
+    profile: Profile,
+    kind: str,
+    *,
+    status: int,
+    content_type: str,
+    body: bytes,
+    size: int,
+    retry_after: timedelta | None = None,
+) -> ListAnswer:
+    """
+    Read the answer to `wire.list_request` or `wire.batch_request`.
+
+    *size* is how many tasks were asked for: a page with fewer is the last. An entry
+    that is no task record is counted and left out, so that one odd task hides no
+    other. The rest is as for `read_create`.
+    """
+    envelope = _opened(profile, status, content_type, body)
+    if isinstance(envelope, Unsure):
+        return replace(envelope, retry_after=retry_after)
+    if not envelope.ok:
+        return _refused(envelope, retry_after)
+    # A list without entries may come as null.
+    entries = [] if envelope.data is None else envelope.data
+    if not isinstance(entries, list):
+        return Unsure(f"{envelope.summary}, no list")
+    reports = tuple(_listed(profile, kind, entries))
+    return ListPage(reports=reports, is_last=len(entries) < size, unreadable=len(entries) - len(reports))
+
+
+def _listed(profile: Profile, kind: str, entries: list[object]) -> Iterator[Report]:
+    for entry in entries:
+        try:
+            yield _record(profile, kind, entry)
+        except Unreadable:
+            # Counted by the caller, as what is missing.
+            continue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +232,7 @@ def _enveloped(profile: Profile, status: int, root: JsonObject) -> _Envelope:
         message=words(holder.get("message")),
         ok=ok,
         problem=problem,
-        data=root if bare else root.get("data"),
+        data=root if bare else first(root, "data", "result"),
     )
 
 
@@ -191,7 +256,7 @@ def _created(envelope: _Envelope) -> Created | Unsure:
     return Created(task_id, status_of(envelope.data) or ProviderStatus.SUBMITTED)
 
 
-def _reported(envelope: _Envelope, results: tuple[str, ...]) -> Report | UnknownTask | Unsure:
+def _reported(profile: Profile, kind: str, envelope: _Envelope) -> Report | UnknownTask | Unsure:
     data = envelope.data
     if data == []:
         # The new standard leaves unknown ids out of its list (providers.md 2.4).
@@ -201,12 +266,21 @@ def _reported(envelope: _Envelope, results: tuple[str, ...]) -> Report | Unknown
     if not isinstance(data, dict):
         return Unsure(f"{envelope.summary}, no data")
     try:
-        return report(innermost(data, levels=_WRAPPINGS), results=results)
+        return _record(profile, kind, data)
     except Unreadable as exc:
         return Unsure(f"{envelope.summary}, {exc}")
 
 
-def _refused(envelope: _Envelope) -> AccountRefused | Busy | Unsure:
+def _record(profile: Profile, kind: str, data: object) -> Report:
+    found = report(innermost(data, levels=_WRAPPINGS), results=profile.kinds[kind].results)
+    if not profile.rewrites_ids:
+        return found
+    # What we asked for, and can ask for again, is the gateway's own id (providers.md 7).
+    own = task_id_of(data) if isinstance(data, dict) else None
+    return replace(found, provider_task_id=own or found.provider_task_id)
+
+
+def _refused(envelope: _Envelope, retry_after: timedelta | None) -> AccountRefused | Busy | Unsure:
     code, message = envelope.code, envelope.message
     match envelope.problem:
         case ErrorClass.AUTHENTICATION:
@@ -216,8 +290,8 @@ def _refused(envelope: _Envelope) -> AccountRefused | Busy | Unsure:
         case ErrorClass.ACCOUNT:
             return AccountRefused(code, message, authentication=False)
         case ErrorClass.RATE:
-            return Busy(code, message, concurrency=False)
+            return Busy(code, message, concurrency=False, retry_after=retry_after)
         case ErrorClass.CONCURRENCY:
-            return Busy(code, message, concurrency=True)
+            return Busy(code, message, concurrency=True, retry_after=retry_after)
         case _:
-            return Unsure(envelope.summary)
+            return Unsure(envelope.summary, retry_after)

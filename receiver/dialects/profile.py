@@ -51,6 +51,7 @@ class ErrorClass(StrEnum):
     MISSING = "missing"  #: a create is refused; a query knows no such task (providers.md D16)
     RATE = "rate"  #: too fast; nothing was made
     CONCURRENCY = "concurrency"  #: too many tasks in flight; nothing was made
+    UNSURE = "unsure"  #: trouble on their side: a create may have arrived, as with whatever is not listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +83,16 @@ class KindSpec:
 
     name: str
     create_path: str
-    #: Holds `{id}` once; None where the provider has no query route.
+    #: Holds `{id}` once, for the provider's id; None where the provider has no query route.
     query_path: str | None
+    #: The same for our id; where the profile names none, one route takes both.
+    external_query_path: str | None
+    #: Ids that one question may name, joined by commas.
+    ids_per_query: int
+    #: Takes `pageNum`, from 1, and `pageSize`, newest first; None where there is no list.
     list_path: str | None
+    #: Tasks on a full page.
+    page_size: int
     #: In the order in which they are sent.
     fields: tuple[FieldSpec, ...]
     #: Groups of names of which exactly one must be given.
@@ -111,6 +119,8 @@ class Profile:
     create_id: CreateId
     #: Whether a task can be asked after.
     query: bool
+    #: Whether a gateway names tasks by ids of its own, which its provider's callbacks do not know.
+    rewrites_ids: bool
     kinds: Mapping[str, KindSpec]
     credentials: tuple[CredentialKind, ...]
     signature_mode: SignatureMode

@@ -52,7 +52,7 @@ def task_id_of(record: JsonObject) -> str | None:
     return identifier(first(record, "task_id", "id"))
 
 
-def innermost(root: JsonObject, *, levels: int) -> JsonObject:
+def innermost(root: object, *, levels: int) -> JsonObject:
     """
     Return the innermost object that says a known status, *root* or up to *levels* of `data` below it.
 
@@ -63,7 +63,7 @@ def innermost(root: JsonObject, *, levels: int) -> JsonObject:
         Unreadable: There is none.
     """
     found = None
-    node: object = root
+    node = root
     for _ in range(levels + 1):
         if not isinstance(node, dict):
             break

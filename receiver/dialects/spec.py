@@ -133,6 +133,7 @@ def _profile(table: Table) -> Profile:
         base_url=_base_url(table),
         create_id=table.choice("create_id", CreateId),
         query=query,
+        rewrites_ids=table.flag("rewrites_ids", default=False),
         kinds=_kinds(table.table("kinds"), query=query),
         credentials=table.words("credentials", CredentialKind, empty=False),
         signature_mode=table.choice("signature_mode", SignatureMode, SignatureMode.NONE),
@@ -180,8 +181,11 @@ def _kind(name: str, table: Table, *, query: bool) -> KindSpec:
     kind = KindSpec(
         name=name,
         create_path=_matching(table, "create_path", _PATH, "a path that begins with a slash"),
-        query_path=_query_path(table, query=query),
+        query_path=_query_path(table, "query_path", query=query),
+        external_query_path=_query_path(table, "external_query_path", query=query, needed=False),
+        ids_per_query=_needed(table, "ids_per_query", 1),
         list_path=_optional(table, "list_path", _PATH, "a path that begins with a slash"),
+        page_size=_needed(table, "page_size", 500),
         fields=fields,
         exactly_one=_groups(table, {field.name for field in fields}),
         constants=_constants(table.table("constants")),
@@ -329,12 +333,12 @@ def _hosts(table: Table) -> tuple[str, ...]:
     return hosts
 
 
-def _query_path(table: Table, *, query: bool) -> str | None:
-    path = _optional(table, "query_path", _PATH, "a path that begins with a slash")
-    if query and (path is None or path.count("{id}") != 1):
-        raise table.wrong("query_path", "must hold {id} once, or the profile must say query = false")
+def _query_path(table: Table, key: str, *, query: bool, needed: bool = True) -> str | None:
+    path = _optional(table, key, _PATH, "a path that begins with a slash")
+    if query and (needed or path is not None) and (path is None or path.count("{id}") != 1):
+        raise table.wrong(key, "must hold {id} once, or the profile must say query = false")
     if path is not None and not query:
-        raise table.wrong("query_path", "means nothing where query = false")
+        raise table.wrong(key, "means nothing where query = false")
     return path
 
 
@@ -357,8 +361,9 @@ def _matching(table: Table, key: str, pattern: re.Pattern[str], what: str, defau
     return value
 
 
-def _needed(table: Table, key: str) -> int:
+def _needed(table: Table, key: str, default: int | None = None) -> int:
     value = table.count(key, least=1)
+    value = default if value is None else value
     if value is None:
         raise table.wrong(key, "a whole number is needed")
     return value

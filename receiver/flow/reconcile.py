@@ -68,7 +68,7 @@ async def ask_provider(services: Services, deal: Deal, task: Task) -> QueryAnswe
     if not deal.profile.query:
         return Unsure("the profile has no query route")
     try:
-        answer = await _question(services, deal, task.kind, task.provider_task_id or str(task.id))
+        answer = await _question(services, deal, task.kind, task.provider_task_id, ours=str(task.id))
     except ProviderUnreachable as exc:
         telemetry.QUERIES.labels(account=task.account, outcome="unreachable").inc()
         return Unsure(exc.code)
@@ -145,16 +145,16 @@ async def _is_welcome(services: Services, deal: Deal) -> bool:
     """Ask after a task that cannot exist: any parsed answer but a refusal of the account will do."""
     kind = next(iter(deal.profile.kinds))
     try:
-        return isinstance(await _question(services, deal, kind, "1"), (Report, UnknownTask))
+        return isinstance(await _question(services, deal, kind, "1", ours="1"), (Report, UnknownTask))
     except ProviderUnreachable:
         return False
 
 
-async def _question(services: Services, deal: Deal, kind: str, given: str) -> QueryAnswer:
-    """Ask after the task that the provider, or we, call *given*."""
+async def _question(services: Services, deal: Deal, kind: str, theirs: str | None, *, ours: str) -> QueryAnswer:
+    """Ask after the task that the provider calls *theirs*, or, while that is unknown, after the one we call *ours*."""
     raw = await services.provider.send(
         deal.account,
-        wire.query_request(deal.profile, kind, id=given),
+        wire.query_request(deal.profile, kind, id=theirs or ours, ours=theirs is None),
         authorization=auth.bearer(deal.account.credentials, now=services.clock()),
         timeout=_QUERY_TIMEOUT,
     )

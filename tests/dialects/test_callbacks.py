@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from receiver.core.errors import CallbackUnreadable
 from receiver.core.model import Format, Media, ProviderStatus, Report
+from receiver.dialects import wire
 from receiver.dialects.reports import STATUSES
-from receiver.dialects.wire import MEDIA_FORMATS, read_callback
+from receiver.dialects.spec import catalog
+from receiver.dialects.wire import MEDIA_FORMATS
 
 CREATED = datetime(2026, 6, 10, 8, 39, 38, 802000, UTC)
 UPDATED = datetime(2026, 6, 10, 8, 39, 54, 151000, UTC)
@@ -59,6 +61,10 @@ NEW: dict[str, Any] = {
     ],
     "billing": [{"charge_type": "unit", "amount": "0.25", "package_type": "audio"}],
 }
+
+
+def read_callback(body: bytes) -> Report:
+    return wire.read_callback(catalog()["kling"], "text-to-audio", body)
 
 
 def read(value: object) -> Report:
