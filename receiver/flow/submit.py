@@ -90,7 +90,7 @@ async def _begin(services: Services, job: Job, *, probed: bool = False) -> _Send
         if await _has_no_room(conn, deal, locked):
             await jobs.hold(conn, job)
             return Held()
-        return _Send(await _take_slot(conn, deal, locked), locked.task.unsure)
+        return _Send(await _take_slot(conn, services, deal, locked), locked.task.unsure)
 
 
 def _question(deal: Deal, locked: Locked) -> _Probe | Later:
@@ -110,7 +110,7 @@ async def _has_no_room(conn: Connection, deal: Deal, locked: Locked) -> bool:
     return await tasks.in_flight(conn, deal.account.id) >= deal.account.concurrency
 
 
-async def _take_slot(conn: Connection, deal: Deal, locked: Locked) -> Task:
+async def _take_slot(conn: Connection, services: Services, deal: Deal, locked: Locked) -> Task:
     task, now = locked.task, locked.now
     decision = lifecycle.follow(task, Seen.SENDING)
     after = replace(
@@ -123,7 +123,10 @@ async def _take_slot(conn: Connection, deal: Deal, locked: Locked) -> Task:
         settle_by=task.settle_by or now + deal.profile.longest,
         query_wanted=False,
     )
-    return await change.commit(conn, deal, locked, after, [Event(task.id, "task.sending", {"send": after.sends})])
+    # Who waits for callbacks in vain is told by what was asked for at the time, not by today's settings.
+    callback = services.public_url is not None and deal.profile.kinds[task.kind].callback_path is not None
+    told = {"send": after.sends, "callback": callback}
+    return await change.commit(conn, deal, locked, after, [Event(task.id, "task.sending", told)])
 
 
 async def _is_overdue(conn: Connection, deal: Deal, locked: Locked, *, probed: bool) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from receiver.core.errors import Misconfigured
-from receiver.core.model import AccountId
+from receiver.core.model import AccountId, Verdict
 from receiver.store.db import Connection, every, one
 
 
@@ -18,11 +18,23 @@ class Pause:
     paused_reason: str | None
     paused_detail: str | None
     paused_at: datetime | None
+    #: When a probe last asked whether the provider takes the account again.
+    probed_at: datetime | None = None
 
     @property
     def by_hand(self) -> bool:
         """Whether only a person may end it."""
         return self.paused_reason == "paused_by_operator"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleTest:
+    """The last test callback from an account's console: when (UTC), what its signature was, which secret made it."""
+
+    at: datetime
+    verdict: Verdict
+    #: The key id of the webhook secret; None where none matched.
+    secret: str | None
 
 
 ENROL: Final = """
@@ -44,7 +56,7 @@ SELECT paused_reason, paused_detail, paused_at FROM account WHERE id = %(id)s FO
 
 GET: Final = """
 -- store.accounts.get: whether the account is paused
-SELECT paused_reason, paused_detail, paused_at FROM account WHERE id = %(id)s
+SELECT paused_reason, paused_detail, paused_at, probed_at FROM account WHERE id = %(id)s
 """
 
 PAUSE: Final = """
@@ -71,6 +83,18 @@ RESUME: Final = """
 -- store.accounts.resume: submits go on
 UPDATE account SET paused_reason = NULL, paused_detail = NULL, paused_at = NULL WHERE id = %(id)s
    AND paused_at IS NOT NULL
+"""
+
+
+NOTE_TEST: Final = """
+-- store.accounts.note_test: only the last one is kept
+INSERT INTO console_test (account, verdict, secret) VALUES (%(id)s, %(verdict)s, %(secret)s)
+ON CONFLICT (account) DO UPDATE SET at = now(), verdict = excluded.verdict, secret = excluded.secret
+"""
+
+LAST_TEST: Final = """
+-- store.accounts.last_test: the last one, if there was any
+SELECT at, verdict, secret FROM console_test WHERE account = %(id)s
 """
 
 
@@ -120,3 +144,14 @@ async def resume(conn: Connection, account: AccountId) -> bool:
 async def due_for_probe(conn: Connection) -> list[AccountId]:
     """Return paused accounts that this caller shall ask about, at most once a minute among all processes."""
     return [row["id"] for row in await every(conn, PROBE)]
+
+
+async def note_test(conn: Connection, account: AccountId, verdict: Verdict, secret: str | None) -> None:
+    """Remember a console's test callback, and which secret had signed it."""
+    await conn.execute(NOTE_TEST, {"id": account, "verdict": verdict, "secret": secret})
+
+
+async def last_test(conn: Connection, account: AccountId) -> ConsoleTest | None:
+    """Return the last test callback of *account*; None when there was none."""
+    row = await one(conn, LAST_TEST, {"id": account})
+    return None if row is None else ConsoleTest(row["at"], Verdict(row["verdict"]), row["secret"])
