@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final
+from urllib.parse import urlsplit
 
 import typer
 import uvloop
-from pydantic import ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
-from receiver import telemetry, wiring
+from receiver import wiring
 from receiver.cli import keys
 from receiver.core.errors import Misconfigured
 from receiver.jobs.worker import Worker
@@ -23,6 +24,7 @@ from receiver.local.store import EmbeddedStore
 from receiver.local.supervisor import ChildSpec, Service, Supervisor
 from receiver.settings import Settings
 from receiver.store import migrate as migrations
+from receiver.telemetry import logs
 from receiver.web.app import build_ops_app
 from receiver.web.server import serve as serve_app
 from receiver.web.server import serve_web, stop_on_signal
@@ -109,8 +111,26 @@ def read_settings() -> Settings:
     except ValidationError as exc:
         wrong = "; ".join(f"{'.'.join(str(p) for p in error['loc'])}: {error['msg']}" for error in exc.errors())
         raise Misconfigured(wrong) from None
-    telemetry.configure(form=settings.log_format, level=settings.log_level)
+    logs.configure(form=settings.log_format, level=settings.log_level, secrets=_hidden(settings))
     return settings
+
+
+def _hidden(value: object) -> Iterator[str]:
+    """Yield every secret in settings, the password of a database URL among them."""
+    match value:
+        case SecretStr():
+            yield value.get_secret_value()
+            with suppress(ValueError):
+                yield urlsplit(value.get_secret_value()).password or ""
+        case BaseModel():
+            yield from _hidden(dict(value))
+        case Mapping():
+            yield from _hidden(tuple(value.values()))
+        case tuple():
+            for each in value:
+                yield from _hidden(each)
+        case _:
+            return
 
 
 @contextmanager

@@ -1,0 +1,83 @@
+"""Structured logs: structlog's and the standard library's lines through one formatter, the guard last."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Literal
+
+import structlog
+
+from receiver.telemetry.scrub import Scrubber
+
+LogFormat = Literal["console", "json"]
+
+
+def configure(*, form: LogFormat, level: str, secrets: Iterable[str] = ()) -> None:
+    """
+    Send all that is logged, warnings and uncaught errors among it, to stderr; call once per process.
+
+    *secrets* are cut out of every line, whoever writes it.
+    """
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            *_rendering(form, Scrubber(secrets)),
+        ],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    # Below warnings these name URLs with their signed queries, or say what we say ourselves.
+    for noisy in ("httpx", "httpcore", "botocore", "boto3", "urllib3", "s3transfer", "uvicorn"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Each try of each connection, in words; what comes of it is told by those who wanted one.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+
+
+def _rendering(form: LogFormat, guard: Scrubber) -> list[structlog.typing.Processor]:
+    """Return what turns a line into text; tracebacks become text before the guard reads them."""
+    if form == "json":
+        # Local variables hold URLs with signatures, and keys.
+        plain = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        return [structlog.processors.ExceptionRenderer(plain), guard, structlog.processors.JSONRenderer()]
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    return [structlog.processors.format_exc_info, guard, console]
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    structlog.get_logger(__name__).critical("process.crashed", exc_info=(kind, error, trace))
+
+
+def _uncaught_in_thread(raised: threading.ExceptHookArgs) -> None:
+    if raised.exc_value is not None:
+        structlog.get_logger(__name__).critical(
+            "thread.crashed", exc_info=(raised.exc_type, raised.exc_value, raised.exc_traceback)
+        )
