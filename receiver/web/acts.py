@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pydantic import ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
 from receiver.core import ids
 from receiver.core.errors import NotFound
@@ -12,16 +13,32 @@ from receiver.flow import act, query
 from receiver.flow.act import Adoption
 from receiver.flow.services import Services
 from receiver.web.auth import caller_of, owner_of
-from receiver.web.bodies import AdoptBody, RetryBody, check_names, check_text, read_model
-from receiver.web.tasks import shown
+from receiver.web.bodies import Taken, answer, check_names, check_text, read_model
+from receiver.web.tasks import task_view
 
 
-async def cancel(request: Request) -> JSONResponse:
-    """
-    POST /v1/tasks/{id}/cancel
+class AdoptBody(Taken):
+    """A task that was made elsewhere."""
 
-    200 with the cancelled task. Errors: 401, 404, 409 already_sent, 503.
-    """
+    model_config = ConfigDict(strict=True)
+
+    account: str = Field(min_length=1, max_length=63, description="The account that made it")
+    kind: str = Field(min_length=1, max_length=63, description="What was made, such as text-to-audio")
+    provider_task_id: str = Field(min_length=1, max_length=256, description="The provider's own id")
+    reference: str | None = Field(default=None, max_length=255, description="Your own id; not unique")
+    labels: dict[str, str] = Field(default_factory=dict, max_length=32, description="Your own names and values")
+
+
+class RetryBody(Taken):
+    """How a task is tried again; no body at all means the defaults."""
+
+    model_config = ConfigDict(strict=True)
+
+    may_charge_twice: bool = Field(default=False, description="Send again where the provider may charge again")
+
+
+async def cancel(request: Request) -> Response:
+    """Cancel a task that was never sent."""
     services: Services = request.app.state.services
     owner = await owner_of(request)
     task = _task(request)
@@ -29,12 +46,12 @@ async def cancel(request: Request) -> JSONResponse:
     return await _answer(services, owner, task, status=200)
 
 
-async def retry(request: Request) -> JSONResponse:
+async def retry(request: Request) -> Response:
     """
-    POST /v1/tasks/{id}/retry
+    Try again what ended or stopped: the send, the media or the dead jobs.
 
-    202: the send, the media or the dead jobs are tried again. Errors: 400, 401,
-    404, 409 not_retryable or may_charge_twice, 422, 503.
+    Where the provider does not refuse a repeated id a second send may be paid
+    twice; it is made only if the body says that this is accepted.
     """
     services: Services = request.app.state.services
     owner = await owner_of(request)
@@ -44,12 +61,8 @@ async def retry(request: Request) -> JSONResponse:
     return await _answer(services, owner, task, status=202)
 
 
-async def refresh(request: Request) -> JSONResponse:
-    """
-    POST /v1/tasks/{id}/refresh
-
-    202: the provider is asked now. Errors: 401, 404, 409, 503.
-    """
+async def refresh(request: Request) -> Response:
+    """Ask the provider for a task now."""
     services: Services = request.app.state.services
     owner = await owner_of(request)
     task = _task(request)
@@ -57,12 +70,11 @@ async def refresh(request: Request) -> JSONResponse:
     return await _answer(services, owner, task, status=202)
 
 
-async def adopt(request: Request) -> JSONResponse:
+async def adopt(request: Request) -> Response:
     """
-    POST /v1/tasks:adopt
+    Archive a task that was made elsewhere.
 
-    202 with Location: a task that was made elsewhere is asked after and archived.
-    Errors: 400, 401, 409 already_known, 413, 422, 429, 503.
+    It is never sent: the provider is asked for it by its own id until its media are known.
     """
     services: Services = request.app.state.services
     caller = await caller_of(request)
@@ -81,12 +93,12 @@ async def adopt(request: Request) -> JSONResponse:
 
 
 def _task(request: Request) -> TaskId:
-    number = ids.parse_task_id(request.path_params["id"])
+    number = ids.parse_task_id(request.path_params["task"])
     if number is None:
         raise NotFound("no such task")
     return number
 
 
-async def _answer(services: Services, owner: str, task: TaskId, *, status: int) -> JSONResponse:
+async def _answer(services: Services, owner: str, task: TaskId, *, status: int) -> Response:
     found = await query.task(services, owner, str(task))
-    return JSONResponse(shown(services, found), status_code=status, headers={"Location": f"/v1/tasks/{task}"})
+    return answer(task_view(services, found), status=status, headers={"Location": f"/v1/tasks/{task}"})

@@ -5,39 +5,58 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from pydantic import Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from receiver.core.errors import RangeUnsatisfiable
-from receiver.core.model import Asset
+from receiver.core.model import Asset, AssetState, Format
 from receiver.flow import query
 from receiver.flow.services import Services
 from receiver.web.auth import owner_of
-from receiver.web.tasks import shown_asset
+from receiver.web.bodies import Given, Moment, answer, moment, seconds
 
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
-async def show(request: Request) -> JSONResponse:
-    """
-    GET /v1/assets/{id}
+class AssetView(Given):
+    """One clip in one format, wanted or stored."""
 
-    200 with size, SHA-256, type and a working URL. Errors: 401, 404, 503.
-    """
+    id: str = Field(description="The asset's id")
+    task: str = Field(description="The id of the task that it belongs to")
+    clip: str = Field(description="The provider's id of the clip, or its position where there is none")
+    position: int = Field(ge=0, description="The place of the clip in the task, from 0")
+    format: Format
+    state: AssetState
+    s3_uri: str | None = Field(description="Where it is in the bucket, once it is stored")
+    bytes: int | None = Field(ge=0, description="Its size")
+    sha256: str | None = Field(description="Of the bytes in the bucket, in hexadecimal", pattern="^[0-9a-f]{64}$")
+    media_type: str | None = Field(description="Proven from the bytes, such as audio/mpeg")
+    seconds: float | None = Field(ge=0, description="How long it plays")
+    verified: str | None = Field(description="How the bytes in the bucket were proven: checksum or readback")
+    stored_at: Moment | None = Field(description="When it was proven to be in the bucket")
+    error: str | None = Field(description="Why it is expired or invalid, or why the last try failed")
+    url: str | None = Field(
+        description="Where the bytes are: a presigned URL that works for 15 minutes, or a path here that needs the key"
+    )
+
+
+async def show(request: Request) -> Response:
+    """Show one asset: its size, SHA-256, type and a working URL."""
     services: Services = request.app.state.services
-    found = await query.asset(services, await owner_of(request), request.path_params["id"])
-    return JSONResponse(shown_asset(services, found))
+    found = await query.asset(services, await owner_of(request), request.path_params["asset"])
+    return answer(asset_view(services, found))
 
 
 async def content(request: Request) -> Response:
     """
-    GET /v1/assets/{id}/content
+    Give the bytes of an asset.
 
-    307 to a presigned URL, or the bytes: 200, 206 for a single range, 304 for a
-    known ETag. Errors: 401, 404, 416, 503.
+    Where the bucket has a public address the answer points to a presigned URL
+    there; else the bytes come from here, also a single range of them.
     """
     services: Services = request.app.state.services
-    found = await query.asset(services, await owner_of(request), request.path_params["id"])
+    found = await query.asset(services, await owner_of(request), request.path_params["asset"])
     etag = f'"{(found.sha256 or b"").hex()}"'
     headers = {
         "ETag": etag,
@@ -59,6 +78,28 @@ async def content(request: Request) -> Response:
         headers["Content-Range"] = f"bytes {span[0]}-{span[1]}/{found.size}"
     status = 200 if span is None else 206
     return StreamingResponse(given, status_code=status, headers=headers, media_type=found.media_type)
+
+
+def asset_view(services: Services, asset: Asset) -> AssetView:
+    """Return an asset as the API shows it."""
+    stored = asset.state is AssetState.STORED
+    return AssetView(
+        id=str(asset.id),
+        task=str(asset.task_id),
+        clip=asset.clip,
+        position=asset.position,
+        format=asset.format,
+        state=asset.state,
+        s3_uri=services.bucket.uri(asset.key) if asset.key is not None else None,
+        bytes=asset.size,
+        sha256=None if asset.sha256 is None else asset.sha256.hex(),
+        media_type=asset.media_type,
+        seconds=seconds(asset.duration),
+        verified=asset.verified,
+        stored_at=moment(asset.stored_at),
+        error=asset.error,
+        url=(query.link(services, asset) or f"/v1/assets/{asset.id}/content") if stored else None,
+    )
 
 
 def _span(request: Request, found: Asset, etag: str) -> tuple[int, int] | None:

@@ -1,53 +1,75 @@
-"""Read a request's body: bounded, once, and strictly what the route takes."""
+"""
+What goes over the wire: bodies and queries are read into models, answers are written from models.
+
+The models stand beside the handlers that use them, and the OpenAPI document is
+made from them, so a route that takes or gives something declares three things:
+
+    class ClipQuery(Taken):                    # unknown keys are refused
+        account: str | None = Field(default=None, description="Only of this account")
+        state: tuple[State, ...] = Field(default=(), description="May be given more than once")
+        limit: Whole = Field(default=50, ge=1, le=200, description="Clips of one page")
+
+    class ClipView(Given):                     # what the answer holds, and no more
+        id: str = Field(description="The clip's id")
+        at: Moment | None = Field(description="When it was made")
+
+    async def listing(request: Request) -> Response:
+        'List clips, newest first.'  # the summary in the document
+        wanted = read_query(request, ClipQuery)
+        ...
+        return answer(ClipPage(clips=...), headers={"Location": ...})
+
+and one line in `receiver.web.operations.OPERATIONS`, without which it is not served.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn, TypeVar
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Annotated, Any, Final, NoReturn, TypeVar, get_origin, overload
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError, to_json
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import Receive
 
 from receiver.core.errors import BodyTooLarge, FieldError, InvalidInput, MalformedBody
 
 #: Bytes. A callback carries URLs, never audio.
 MAX_BODY: Final = 256 * 1024
+#: Of a whole number in a query; all of them fit in PostgreSQL's bigint.
+_DIGITS: Final = 18
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class TaskBody(BaseModel):
-    """What `POST /v1/tasks` takes; `input` is checked against the account's profile later."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    account: str = Field(min_length=1, max_length=63, description="Which configured account pays")
-    kind: str = Field(min_length=1, max_length=63, description="What is made, such as text-to-audio")
-    input: dict[str, Any] = Field(description="What the provider needs, by its own field names")
-    reference: str | None = Field(default=None, max_length=255, description="Your own id; not unique")
-    labels: dict[str, str] = Field(default_factory=dict, max_length=32, description="Your own names and values")
+#: RFC 3339 in UTC with milliseconds, as `moment` writes it.
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
-class AdoptBody(BaseModel):
-    """What `POST /v1/tasks:adopt` takes."""
+class Taken(BaseModel):
+    """What a route takes, as JSON or as a query: unknown names are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    account: str = Field(min_length=1, max_length=63, description="The account that made it")
-    kind: str = Field(min_length=1, max_length=63, description="What was made, such as text-to-audio")
-    provider_task_id: str = Field(min_length=1, max_length=256, description="The provider's own id")
-    reference: str | None = Field(default=None, max_length=255, description="Your own id; not unique")
-    labels: dict[str, str] = Field(default_factory=dict, max_length=32, description="Your own names and values")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RetryBody(BaseModel):
-    """What `POST /v1/tasks/{id}/retry` takes."""
+class Given(BaseModel):
+    """What a route answers; built by our own code from values of the right types."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(frozen=True)
 
-    may_charge_twice: bool = Field(default=False, description="Send again where the provider may charge again")
+
+def _digits(value: object) -> object:
+    if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) <= _DIGITS):
+        raise PydanticCustomError("whole_number", "must be a whole number in digits")
+    return value
+
+
+#: A whole number in a query; more than `int` would take, such as "1_000" or " 5.0", is refused.
+Whole = Annotated[int, BeforeValidator(_digits)]
 
 
 async def read_body(receive: Receive, *, limit: int = MAX_BODY) -> bytes:
@@ -68,6 +90,35 @@ async def read_body(receive: Receive, *, limit: int = MAX_BODY) -> bytes:
             raise BodyTooLarge(f"more than {limit} bytes")
         if not message.get("more_body", False):
             return bytes(body)
+
+
+def read_query(request: Request, model: type[_Model]) -> _Model:
+    """
+    Read the query of the URL into *model*; only parameters declared as tuples may repeat.
+
+    Raises:
+        InvalidInput: Each parameter that is unknown, repeated or wrong is named.
+    """
+    several = _several(model)
+    found: dict[str, Any] = {}
+    errors = []
+    for name, value in request.query_params.multi_items():
+        if name in several:
+            found.setdefault(name, []).append(value)
+        elif name in found:
+            errors.append(FieldError(name, "may be given once"))
+        else:
+            found[name] = value
+    errors += [each for name, value in request.query_params.multi_items() for each in _unstorable(name, value)]
+    try:
+        read = model.model_validate(found)
+    except ValidationError as exc:
+        known = ", ".join(each.alias or name for name, each in model.model_fields.items())
+        errors += [_parameter_error(dict(error), known) for error in exc.errors()]
+        raise InvalidInput(errors) from exc
+    if errors:
+        raise InvalidInput(errors)
+    return read
 
 
 async def read_model(request: Request, model: type[_Model], *, empty: bool = False) -> _Model:
@@ -93,6 +144,25 @@ async def read_model(request: Request, model: type[_Model], *, empty: bool = Fal
         raise MalformedBody("the body must be JSON in UTF-8, with each key once") from exc
 
 
+def answer(given: Given, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return *given* as JSON."""
+    return Response(to_json(given), status_code=status, headers=headers, media_type="application/json")
+
+
+@overload
+def moment(at: datetime) -> str: ...
+@overload
+def moment(at: datetime | None) -> str | None: ...
+def moment(at: datetime | None) -> str | None:
+    """Return a time as RFC 3339 in UTC with milliseconds."""
+    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds(span: timedelta | None) -> float | None:
+    """Return a duration in seconds, to the millisecond."""
+    return None if span is None else round(span.total_seconds(), 3)
+
+
 def check_text(field: str, value: str | None) -> None:
     """
     Refuse text that the database cannot hold.
@@ -100,8 +170,9 @@ def check_text(field: str, value: str | None) -> None:
     Raises:
         InvalidInput: It holds NUL or half a surrogate pair.
     """
-    if value is not None and ("\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
-        raise InvalidInput([FieldError(field, "must not hold NUL or lone surrogates")])
+    errors = [] if value is None else _unstorable(field, value)
+    if errors:
+        raise InvalidInput(errors)
 
 
 def check_names(reference: str | None, labels: Mapping[str, str]) -> None:
@@ -114,6 +185,27 @@ def check_names(reference: str | None, labels: Mapping[str, str]) -> None:
     check_text("reference", reference)
     for name, value in labels.items():
         check_text(f"labels.{name[:40]}", name + value)
+
+
+def _unstorable(field: str, value: str) -> list[FieldError]:
+    if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
+        return [FieldError(field, "must not hold NUL or lone surrogates")]
+    return []
+
+
+@cache
+def _several(model: type[BaseModel]) -> frozenset[str]:
+    """Return the names of the parameters that may be given more than once."""
+    return frozenset(
+        each.alias or name for name, each in model.model_fields.items() if get_origin(each.annotation) is tuple
+    )
+
+
+def _parameter_error(error: dict[str, Any], known: str) -> FieldError:
+    name = str(error["loc"][0]) if error["loc"] else "query"
+    if error["type"] == "extra_forbidden":
+        return FieldError(name, f"unknown parameter; known: {known}")
+    return FieldError(name, str(error["msg"]))
 
 
 def _field_error(error: dict[str, Any]) -> FieldError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from pydantic import Field
 from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,12 +12,27 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from receiver.core.errors import ReceiverError
 from receiver.flow.callback import Intake, Posted
 from receiver.web import problems
-from receiver.web.bodies import read_body
+from receiver.web.bodies import Given, read_body
+from receiver.web.operation import Header
 
 _NEW: Final = b'{"repeat":false}'
 _REPEAT: Final = b'{"repeat":true}'
 #: Of `/callbacks/{account}/{task}/{token}` between and before the slashes.
 _PARTS: Final = 5
+
+
+#: All three together, or none: a provider that does not sign sends none.
+SIGNATURE_HEADERS: Final = (
+    Header("webhook-id", "The id of the message that was signed"),
+    Header("webhook-timestamp", "When it was signed, in seconds since 1970; within five minutes of now"),
+    Header("webhook-signature", "`v1,` and the signature in base64; several stand apart by spaces"),
+)
+
+
+class Kept(Given):
+    """The callback is in the database."""
+
+    repeat: bool = Field(description="The same bytes were kept before")
 
 
 class Callbacks:
@@ -27,11 +43,10 @@ class Callbacks:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """
-        POST /callbacks/{account}/{task}/{token}
+        Keep what a provider says of a task; the answer comes after the commit, whether it is new or a repeat.
 
-        200 whether new or a repeat, after the commit. Errors: 401 signature_rejected,
-        404 token_unknown (also for an unknown account or task), 413 body_too_large,
-        503 store_unavailable with Retry-After: the provider should send it again.
+        The body is kept as it came and looked into later. An unknown account or
+        task is answered as a wrong token is. After a 503 send it again.
         """
         path = scope["path_params"]
         # Of a header that comes twice the first counts.

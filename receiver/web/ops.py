@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from receiver.flow import query
 from receiver.flow.services import Services
+from receiver.web.bodies import Given, answer
 
 
-async def healthz(_: Request) -> JSONResponse:
-    """
-    GET /healthz
+class Alive(Given):
+    """The process answers."""
 
-    200 while the process answers at all.
-    """
-    return JSONResponse({"alive": True})
+    alive: Literal[True] = True
 
 
-async def readyz(request: Request) -> JSONResponse:
-    """
-    GET /readyz
+class Ready(Given):
+    """The process answers and its database too."""
 
-    200 while the database answers. Errors: 503.
-    """
+    ready: Literal[True] = True
+
+
+async def healthz(_: Request) -> Response:
+    """Say that the process is alive."""
+    return answer(Alive())
+
+
+async def readyz(request: Request) -> Response:
+    """Say that the process can work: its database answers."""
     services: Services = request.app.state.services
     await query.is_ready(services)
-    return JSONResponse({"ready": True})
+    return answer(Ready())
 
 
 async def metrics(_: Request) -> Response:
-    """
-    GET /metrics
-
-    200 with this process's own metrics in Prometheus' text format.
-    """
+    """Give this process's own metrics in Prometheus' text format."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Final
 
 import structlog
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -63,6 +64,12 @@ TITLES: Final[Mapping[int, str]] = {
     500: "Something broke here",
     503: "Not now",
 }
+PROBLEM_JSON: Final = "application/problem+json"
+#: What the router and a crash answer; no error class stands behind them.
+_OTHERS: Final[Mapping[str, tuple[int, str]]] = {
+    "method_not_allowed": (405, "This path is served, but not by this method; `Allow` names those that are."),
+    "internal_error": (500, "Something broke here; the log tells more of it by the same `request_id`."),
+}
 #: Seconds.
 RETRY_AFTER: Final = 2
 _UNAUTHORIZED: Final = 401
@@ -71,20 +78,63 @@ _SERVER_ERROR: Final = 500
 _UNAVAILABLE: Final = 503
 
 
-def status_of(error: ReceiverError) -> int:
-    """Return the status of *error*: its own, or that of the nearest class above it."""
-    return next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), _SERVER_ERROR)
+class ProblemField(BaseModel):
+    """One thing wrong with the input."""
+
+    model_config = ConfigDict(frozen=True)
+
+    field: str = Field(description="Where it is, such as `input.prompt`")
+    message: str = Field(description="How to mend it")
+
+
+class Problem(BaseModel):
+    """Why a request was refused, by RFC 9457."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = Field(description="`urn:receiver:error:` and the code")
+    title: str = Field(description="What the status means here")
+    status: int
+    code: str = Field(description="A stable word for what is wrong")
+    detail: str = Field(description="What is wrong this time, for a person")
+    request_id: str = Field(description="Finds the line in the log")
+    errors: tuple[ProblemField, ...] = Field(default=(), description="Each field that is wrong, where fields are")
+
+
+def catalogue() -> Mapping[str, tuple[int, str]]:
+    """Return the status and the meaning of every code that an answer may carry, by status."""
+    known = {error.code: (status_of(error), about(error)) for error in _family(tuple(STATUS))}
+    return dict(sorted({**known, **_OTHERS}.items(), key=lambda item: (item[1][0], item[0])))
+
+
+def about(error: type[ReceiverError]) -> str:
+    """Return what *error* means, as its class says."""
+    return " ".join((error.__doc__ or "").split())
+
+
+def type_of(code: str) -> str:
+    """Return the URI that names a kind of problem."""
+    return f"urn:receiver:error:{code}"
+
+
+def _family(errors: tuple[type[ReceiverError], ...]) -> list[type[ReceiverError]]:
+    return [each for error in errors for each in (error, *_family(tuple(error.__subclasses__())))]
+
+
+def status_of(error: type[ReceiverError]) -> int:
+    """Return the status of an error: its own, or that of the nearest class above it."""
+    return next((STATUS[cls] for cls in error.__mro__ if cls in STATUS), _SERVER_ERROR)
 
 
 async def render_error(request: Request, error: Exception) -> Response:
     """Answer an error that the product raised on purpose."""
     if not isinstance(error, ReceiverError):
         raise error
-    status = status_of(error)
+    status = status_of(type(error))
     detail = str(error) if status < _SERVER_ERROR or status == _UNAVAILABLE else "see the service's log"
     fields = []
     if isinstance(error, InvalidInput):
-        fields = [{"field": _plain(e.field), "message": _plain(e.message)} for e in error.errors]
+        fields = [ProblemField(field=_plain(e.field), message=_plain(e.message)) for e in error.errors]
     retry_after = RETRY_AFTER if status == _UNAVAILABLE else None
     if isinstance(error, SpendLimit):
         retry_after = ceil(error.opens_in.total_seconds())
@@ -147,9 +197,9 @@ def _problem(
     code: str,
     detail: str,
     *,
-    fields: list[dict[str, str]] | None = None,
+    fields: Sequence[ProblemField] = (),
     retry_after: int | None = None,
-) -> JSONResponse:
+) -> Response:
     request_id = secrets.token_hex(8)
     route = _route(request)
     log.warning(
@@ -159,23 +209,23 @@ def _problem(
         route=route,
         status=status,
         error=code,
-        fields=[f["field"] for f in fields or []],
+        fields=[each.field for each in fields],
     )
     telemetry.REQUESTS_REFUSED.labels(route=route, error=code).inc()
-    body: dict[str, object] = {
-        "type": f"urn:receiver:error:{code}",
-        "title": TITLES.get(status, "Refused"),
-        "status": status,
-        "code": code,
-        "detail": detail,
-        "request_id": request_id,
-    }
-    if fields:
-        body["errors"] = fields
+    problem = Problem(
+        type=type_of(code),
+        title=TITLES.get(status, "Refused"),
+        status=status,
+        code=code,
+        detail=detail,
+        request_id=request_id,
+        **({"errors": tuple(fields)} if fields else {}),
+    )
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     if status == _UNAUTHORIZED and route.startswith("/v1"):
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
+    body = problem.model_dump_json(exclude_unset=True)
+    return Response(body, status_code=status, headers=headers, media_type=PROBLEM_JSON)
 
 
 def _plain(text: str) -> str:

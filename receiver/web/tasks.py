@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
 from typing import Any, Final
 
+from pydantic import ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
 from receiver.core import deadlines, ids
 from receiver.core.errors import FieldError, InvalidInput
-from receiver.core.model import AccountId, Asset, AssetState, State
+from receiver.core.model import AccountId, State, Trust
 from receiver.flow import query
 from receiver.flow.accept import Order, accept
-from receiver.flow.query import Filter, Line, Locked, Told, Unarchived
+from receiver.flow.query import Filter, Locked, Told
 from receiver.flow.services import Services
+from receiver.web.assets import AssetView, asset_view
 from receiver.web.auth import caller_of, owner_of
-from receiver.web.bodies import TaskBody, check_names, check_text, read_model
+from receiver.web.bodies import (
+    Given,
+    Moment,
+    Taken,
+    Whole,
+    answer,
+    check_names,
+    moment,
+    read_model,
+    read_query,
+    seconds,
+)
 
 #: Tasks of one page of a list.
 DEFAULT_PAGE: Final = 50
@@ -25,12 +38,88 @@ LARGEST_PAGE: Final = 200
 LONGEST_KEY: Final = 255
 
 
-async def create(request: Request) -> JSONResponse:
-    """
-    POST /v1/tasks
+class TaskBody(Taken):
+    """What is to be made."""
 
-    202 with Location when the task is durable; the same Idempotency-Key and
-    request give the same task again. Errors: 400, 401, 413, 422, 429, 503.
+    model_config = ConfigDict(strict=True)
+
+    account: str = Field(min_length=1, max_length=63, description="Which configured account pays")
+    kind: str = Field(min_length=1, max_length=63, description="What is made, such as text-to-audio")
+    input: dict[str, Any] = Field(
+        description="What the provider needs, by its own field names. The profile of the account says which fields a"
+        " kind takes; a 422 names each field that is wrong and what it may hold"
+    )
+    reference: str | None = Field(default=None, max_length=255, description="Your own id; not unique")
+    labels: dict[str, str] = Field(default_factory=dict, max_length=32, description="Your own names and values")
+
+
+class ListQuery(Taken):
+    """Which tasks a page holds."""
+
+    state: State | None = Field(default=None, description="Only tasks in this state")
+    account: str | None = Field(default=None, description="Only tasks of this account")
+    cursor: str | None = Field(default=None, description="The `next_cursor` of an earlier answer")
+    limit: Whole = Field(default=DEFAULT_PAGE, ge=1, le=LARGEST_PAGE, description="Tasks of one page")
+
+
+class TaskView(Given):
+    """A task and all that is known of it; times are RFC 3339 UTC."""
+
+    id: str = Field(description="The task's id, which sorts by time")
+    account: str
+    kind: str
+    input: dict[str, Any] = Field(description="As accepted")
+    reference: str | None
+    labels: dict[str, str]
+    state: State
+    reason: str | None = Field(description="Why it ended without being archived: a stable word")
+    detail: str | None = Field(description="The provider's words, or ours, that explain the reason")
+    attention: str | None = Field(description="Why a person must look: a stable word")
+    revision: int = Field(ge=1, description="Grows when an archived task gets more assets")
+    trust: Trust | None = Field(description="How well the last news of it is vouched for")
+    provider_task_id: str | None
+    units: str | None = Field(description="Units that the provider charged, as decimal text")
+    created_at: Moment
+    sent_at: Moment | None = Field(description="When it was first sent to the provider")
+    due_at: Moment | None = Field(description="When it will have ended at the latest; null once it has")
+    ended_at: Moment | None
+    slack_seconds: float | None = Field(description="Time left until it is due, negative when it is late")
+    assets: tuple[AssetView, ...]
+
+
+class EventView(Given):
+    """Something that happened to a task."""
+
+    id: str
+    at: Moment
+    type: str = Field(description="A stable name, such as `task.accepted`")
+    data: dict[str, Any] = Field(description="What belongs to it")
+
+
+class TaskStory(TaskView):
+    """A task with all its events, the oldest first."""
+
+    events: tuple[EventView, ...]
+
+
+class EventList(Given):
+    """The whole story of a task, the oldest event first."""
+
+    events: tuple[EventView, ...]
+
+
+class TaskPage(Given):
+    """One page of tasks, newest first."""
+
+    tasks: tuple[TaskView, ...]
+    next_cursor: str | None = Field(description="Asks for the next page; null at the end")
+
+
+async def create(request: Request) -> Response:
+    """
+    Submit a task; it is durable when this answers.
+
+    The same `Idempotency-Key` with the same request gives the same task again, for as long as the task lives.
     """
     services: Services = request.app.state.services
     caller = await caller_of(request)
@@ -46,70 +135,40 @@ async def create(request: Request) -> JSONResponse:
     )
     accepted = await accept(services, caller, order)
     found = await query.task(services, caller.owner, str(accepted.id))
-    return JSONResponse(shown(services, found), status_code=202, headers={"Location": f"/v1/tasks/{accepted.id}"})
+    return answer(task_view(services, found), status=202, headers={"Location": f"/v1/tasks/{accepted.id}"})
 
 
-async def show(request: Request) -> JSONResponse:
-    """
-    GET /v1/tasks/{id}
-
-    200 with assets and events. Errors: 401, 404, 503.
-    """
+async def show(request: Request) -> Response:
+    """Show a task with its assets and its events."""
     services: Services = request.app.state.services
-    found, told = await query.task_and_story(services, await owner_of(request), request.path_params["id"])
-    return JSONResponse({**shown(services, found), "events": [_event(each) for each in told]})
+    found, told = await query.task_and_story(services, await owner_of(request), request.path_params["task"])
+    return answer(TaskStory(**_fields(services, found), events=_events(told)))
 
 
-async def events(request: Request) -> JSONResponse:
-    """
-    GET /v1/tasks/{id}/events
-
-    200 with the whole story of a task, the oldest first. Errors: 401, 404, 503.
-    """
+async def events(request: Request) -> Response:
+    """Tell the whole story of a task."""
     services: Services = request.app.state.services
-    _, told = await query.task_and_story(services, await owner_of(request), request.path_params["id"])
-    return JSONResponse({"events": [_event(each) for each in told]})
+    _, told = await query.task_and_story(services, await owner_of(request), request.path_params["task"])
+    return answer(EventList(events=_events(told)))
 
 
-async def listing(request: Request) -> JSONResponse:
-    """
-    GET /v1/tasks?state=&account=&cursor=&limit=
-
-    200 with one page, newest first, and the cursor of the next. Errors: 401, 422, 503.
-    """
+async def listing(request: Request) -> Response:
+    """List tasks, newest first, page by page."""
     services: Services = request.app.state.services
-    wanted = _filter(request, await owner_of(request))
+    owner = await owner_of(request)
+    wanted = _filter(read_query(request, ListQuery), owner)
     found = await query.page(services, wanted)
     more = str(found[-1].task.id) if len(found) == wanted.limit else None
-    return JSONResponse({"tasks": [shown(services, each) for each in found], "next_cursor": more})
+    return answer(TaskPage(tasks=tuple(task_view(services, each) for each in found), next_cursor=more))
 
 
-async def ledger(request: Request) -> JSONResponse:
-    """
-    GET /v1/ledger
-
-    200 with the sum of all accepted tasks by state, and by account, kind and day (UTC), and with the newest
-    1,000 tasks that are not archived beside their true number. Errors: 401, 503.
-    """
-    services: Services = request.app.state.services
-    sums = await query.sums(services, await owner_of(request))
-    totals = {state: sum(line.states.get(state, 0) for line in sums.lines) for state in State}
-    return JSONResponse(
-        {
-            "accepted": sum(line.accepted for line in sums.lines),
-            "states": totals,
-            "callbacks": {"received": sums.received, "duplicates": sums.repeats},
-            "lines": [_line(line) for line in sums.lines],
-            "not_archived_total": sum(number for state, number in totals.items() if state is not State.ARCHIVED),
-            "not_archived": [_unarchived(each) for each in sums.not_archived],
-        }
-    )
+def task_view(services: Services, found: Locked) -> TaskView:
+    """Return a task as the API shows it."""
+    return TaskView(**_fields(services, found))
 
 
-def shown(services: Services, found: Locked) -> dict[str, Any]:
-    """Return a task as the API shows it; times are RFC 3339 UTC, durations seconds."""
+def _fields(services: Services, found: Locked) -> dict[str, Any]:
     task = found.task
-    slack = deadlines.slack(task, found.now)
     return {
         "id": str(task.id),
         "account": task.account,
@@ -129,65 +188,13 @@ def shown(services: Services, found: Locked) -> dict[str, Any]:
         "sent_at": moment(task.first_sent_at),
         "due_at": moment(task.due_at),
         "ended_at": moment(task.ended_at),
-        "slack_seconds": seconds(slack),
-        "assets": [shown_asset(services, asset) for asset in task.assets],
+        "slack_seconds": seconds(deadlines.slack(task, found.now)),
+        "assets": tuple(asset_view(services, asset) for asset in task.assets),
     }
 
 
-def shown_asset(services: Services, asset: Asset) -> dict[str, Any]:
-    """Return an asset as the API shows it; `url` works for a while, or needs the API key."""
-    stored = asset.state is AssetState.STORED
-    return {
-        "id": str(asset.id),
-        "task": str(asset.task_id),
-        "clip": asset.clip,
-        "position": asset.position,
-        "format": asset.format,
-        "state": asset.state,
-        "s3_uri": services.bucket.uri(asset.key) if asset.key is not None else None,
-        "bytes": asset.size,
-        "sha256": None if asset.sha256 is None else asset.sha256.hex(),
-        "media_type": asset.media_type,
-        "seconds": seconds(asset.duration),
-        "verified": asset.verified,
-        "stored_at": moment(asset.stored_at),
-        "error": asset.error,
-        "url": (query.link(services, asset) or f"/v1/assets/{asset.id}/content") if stored else None,
-    }
-
-
-def moment(at: datetime | None) -> str | None:
-    """Return a time as RFC 3339 in UTC with milliseconds."""
-    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def seconds(span: timedelta | None) -> float | None:
-    """Return a duration in seconds, to the millisecond."""
-    return None if span is None else round(span.total_seconds(), 3)
-
-
-def _event(told: Told) -> dict[str, Any]:
-    return {"id": str(told.id), "at": moment(told.at), "type": told.type, "data": dict(told.data)}
-
-
-def _line(line: Line) -> dict[str, Any]:
-    return {
-        "account": line.account,
-        "kind": line.kind,
-        "day": line.day.isoformat(),
-        "accepted": line.accepted,
-        "states": line.states,
-    }
-
-
-def _unarchived(task: Unarchived) -> dict[str, Any]:
-    return {
-        "id": str(task.id),
-        "state": task.state,
-        "reason": task.reason,
-        "attention": task.attention,
-        "due_at": moment(task.due_at),
-    }
+def _events(told: Sequence[Told]) -> tuple[EventView, ...]:
+    return tuple(EventView(id=str(each.id), at=moment(each.at), type=each.type, data=dict(each.data)) for each in told)
 
 
 def _idempotency_key(request: Request) -> str | None:
@@ -200,28 +207,8 @@ def _idempotency_key(request: Request) -> str | None:
     return key
 
 
-def _filter(request: Request, owner: str) -> Filter:
-    params = request.query_params
-    errors = [
-        FieldError(name, "unknown parameter; known: state, account, cursor, limit")
-        for name in params
-        if name not in {"state", "account", "cursor", "limit"}
-    ]
-    state, cursor, limit = params.get("state"), params.get("cursor"), params.get("limit", str(DEFAULT_PAGE))
-    if state is not None and state not in set(State):
-        errors.append(FieldError("state", f"must be one of {', '.join(State)}"))
-    before = None if cursor is None else ids.parse_task_id(cursor)
-    if cursor is not None and before is None:
-        errors.append(FieldError("cursor", "must be the next_cursor of an earlier answer"))
-    if limit not in {str(number) for number in range(1, LARGEST_PAGE + 1)}:
-        errors.append(FieldError("limit", f"must be a whole number from 1 to {LARGEST_PAGE}"))
-    check_text("account", params.get("account"))
-    if errors:
-        raise InvalidInput(errors)
-    return Filter(
-        owner=owner,
-        state=None if state is None else State(state),
-        account=params.get("account"),
-        before=before,
-        limit=int(limit),
-    )
+def _filter(asked: ListQuery, owner: str) -> Filter:
+    before = None if asked.cursor is None else ids.parse_task_id(asked.cursor)
+    if asked.cursor is not None and before is None:
+        raise InvalidInput([FieldError("cursor", "must be the next_cursor of an earlier answer")])
+    return Filter(owner=owner, state=asked.state, account=asked.account, before=before, limit=asked.limit)
