@@ -40,6 +40,7 @@ class AccountSettings(BaseModel):
         default=(), description="JSON list of private networks that may be fetched from"
     )
     allow_http: bool = Field(default=False, description="Let media and the API come without TLS")
+    keep_video: bool = Field(default=False, description="Keep the mp4 beside the sound, where a result has both")
 
 
 class Settings(BaseSettings):

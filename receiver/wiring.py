@@ -170,6 +170,7 @@ def _deal(name: str, account: AccountSettings, profiles: Mapping[str, Profile]) 
             daily_units=account.daily_units,
             allow_cidrs=account.allow_cidrs,
             allow_http=account.allow_http,
+            keep_video=account.keep_video,
         ),
         profile,
     )

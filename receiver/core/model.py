@@ -199,6 +199,8 @@ class Account:
     #: Opt-ins of the sandbox's account; empty and False everywhere else.
     allow_cidrs: tuple[str, ...] = ()
     allow_http: bool = False
+    #: Keep the mp4 beside the sound, where a result has both.
+    keep_video: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
