@@ -16,10 +16,11 @@ from receiver import telemetry
 from receiver.core import ids
 from receiver.core.errors import DataRefused, SignatureRejected, StoreConflict, StoreUnavailable, TokenUnknown
 from receiver.core.model import AccountId, SignatureMode, TaskId, Verdict
+from receiver.core.tokens import CONSOLE_TEST, key_id
 from receiver.dialects import signature
 from receiver.flow import advance
 from receiver.flow.services import Deal, Services
-from receiver.store import db, inbox, tasks
+from receiver.store import accounts, db, inbox, tasks
 from receiver.store.db import Connection
 from receiver.store.events import Event
 from receiver.store.inbox import Arrival, Key
@@ -34,8 +35,6 @@ _GIVE_UP: Final = timedelta(seconds=10)
 _BATCH: Final = 500
 #: Callbacks that may wait for their batch; more are turned away with 503.
 _QUEUE: Final = 8192
-#: In a callback URL in place of a task id: the test callback of a provider's console.
-CONSOLE_TEST: Final = "test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +75,8 @@ class Intake:
         """
         Check *posted* and return when it is durable: True when new, False for a repeat.
 
+        Of a console's test only the verdict is kept.
+
         Raises:
             TokenUnknown: The URL is not one of ours.
             SignatureRejected: Its signature is wrong, or missing where one is required; the provider is asked.
@@ -86,7 +87,7 @@ class Intake:
         if deal is None:
             raise TokenUnknown("no such callback URL")
         if posted.task == CONSOLE_TEST:
-            return True
+            return await self._console_test(deal, posted)
         task = ids.parse_task_id(posted.task)
         if task is None:
             raise TokenUnknown("no such callback URL")
@@ -126,6 +127,40 @@ class Intake:
         if verdict is Verdict.BAD or (verdict is Verdict.ABSENT and mode is SignatureMode.REQUIRED):
             await self._refuse(deal, task, verdict)
         return verdict is Verdict.GOOD
+
+    async def _console_test(self, deal: Deal, posted: Posted) -> bool:
+        """
+        Note what a console's test callback shows, and answer as a real one would be answered (providers.md 2.6, 6.7).
+
+        Raises:
+            SignatureRejected: By the account's mode it would not be kept.
+        """
+        verdict, by = self._judge_test(deal, posted)
+        async with self._services.database.transaction() as conn:
+            await accounts.note_test(conn, deal.account.id, verdict, by)
+        log.info("callback.tested", account=deal.account.id, signature=verdict, secret=by)
+        mode = deal.account.signature_mode
+        if (verdict is Verdict.BAD and mode is not SignatureMode.NONE) or (
+            verdict is Verdict.ABSENT and mode is SignatureMode.REQUIRED
+        ):
+            raise SignatureRejected(f"the signature is {verdict}")
+        return True
+
+    def _judge_test(self, deal: Deal, posted: Posted) -> tuple[Verdict, str | None]:
+        """Return the verdict, whatever the mode, and the key id of the secret that had signed."""
+        verdict = Verdict.ABSENT
+        for secret in deal.account.webhook_secrets:
+            verdict = signature.verify(
+                (secret,),
+                webhook_id=posted.webhook_id,
+                timestamp=posted.timestamp,
+                signatures=posted.signatures,
+                body=posted.body,
+                now=self._services.clock(),
+            )
+            if verdict in {Verdict.GOOD, Verdict.STALE}:
+                return verdict, key_id(secret)
+        return verdict, None
 
     async def _refuse(self, deal: Deal, task: TaskId, verdict: Verdict) -> None:
         async with self._services.database.transaction() as conn:
