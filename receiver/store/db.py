@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, LiteralString
 
@@ -34,6 +35,16 @@ _NOTICE_LOSS: Final = {
 LONGEST: Final = timedelta(seconds=20)
 #: How long a caller waits for a free connection before it hears that the database is unavailable.
 POOL_WAIT: Final = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolUsage:
+    """Connections of one process, and requests that wait for one."""
+
+    in_use: int
+    idle: int
+    limit: int
+    waiting: int
 
 
 CLOCK: Final = """
@@ -120,6 +131,17 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         await self._pool.close()
+
+    def usage(self) -> PoolUsage:
+        """Return how busy the pool is at this moment."""
+        stats = self._pool.get_stats()
+        idle = stats.get("pool_available", 0)
+        return PoolUsage(
+            in_use=stats.get("pool_size", 0) - idle,
+            idle=idle,
+            limit=self._pool.max_size,
+            waiting=stats.get("requests_waiting", 0),
+        )
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

@@ -77,12 +77,6 @@ CALLBACKS_ADVANCED: Final = _counter(
     ("outcome",),
     "worker",
 )
-CALLBACKS_LATE: Final = _counter(
-    "receiver_callbacks_late", "Callbacks that told of an end that asking had found before", ("account",), "worker"
-)
-CALLBACKS_LOST: Final = _counter(
-    "receiver_callbacks_lost", "Ends found by asking although a callback was asked for", ("account",), "worker"
-)
 CREATES: Final = _counter(
     "receiver_creates", "Creates sent, by the provider's answer", ("account", "outcome"), "worker"
 )
@@ -195,17 +189,20 @@ ACCOUNT_SLOTS: Final = _reading(
 ACCOUNT_SLOTS_IN_USE: Final = _reading(
     "receiver_account_slots_in_use", "Tasks that are at the provider", ("account",), "web"
 )
-ACCOUNT_DAY_TASKS: Final = _reading(
-    "receiver_account_day_tasks", "Tasks accepted today (UTC); read where a limit is set", ("account",), "web"
-)
+ACCOUNT_DAY_TASKS: Final = _reading("receiver_account_day_tasks", "Tasks accepted today (UTC)", ("account",), "web")
 ACCOUNT_DAY_TASKS_LIMIT: Final = _reading(
     "receiver_account_day_tasks_limit", "Tasks that may be accepted in a day (UTC)", ("account",), "web"
 )
-ACCOUNT_DAY_UNITS: Final = _reading(
-    "receiver_account_day_units", "Units charged today (UTC); read where a limit is set", ("account",), "web"
-)
+ACCOUNT_DAY_UNITS: Final = _reading("receiver_account_day_units", "Units charged today (UTC)", ("account",), "web")
 ACCOUNT_DAY_UNITS_LIMIT: Final = _reading(
     "receiver_account_day_units_limit", "Units that may be charged in a day (UTC)", ("account",), "web"
+)
+ACCOUNT_CALLBACKS: Final = _reading(
+    "receiver_account_callbacks",
+    "Callbacks of the last 24 hours: received, repeated and signed ones, and tasks for which they were expected, "
+    "came late, or never came (lost)",
+    ("account", "weather"),
+    "web",
 )
 WORKERS: Final = _reading("receiver_workers", "Workers that were seen within the last 30 seconds", (), "web")
 
@@ -218,18 +215,17 @@ BUILD.labels(version=version("receiver"), python=platform.python_version()).set(
 
 
 class Readings(Collector):
-    """Values of gauges, read at one moment; each declared gauge of *roles* is there, also without a value."""
+    """Values of gauges, read at one moment; collected like a registry. A gauge without a value is not there."""
 
-    def __init__(self, *roles: Role) -> None:
-        self._families = {
-            each.name: GaugeMetricFamily(each.name, each.help, labels=each.labels)
-            for each in DECLARED
-            if each.kind == "gauge" and each.role in roles and each.labels != _BUILD_LABELS
-        }
+    def __init__(self) -> None:
+        self._families: dict[str, GaugeMetricFamily] = {}
 
     def add(self, gauge: Declared, value: float, *labels: str) -> None:
         """Set the value of *gauge* for one set of labels, in the order of their declaration."""
-        self._families[gauge.name].add_metric(labels, value)
+        family = self._families.get(gauge.name)
+        if family is None:
+            family = self._families[gauge.name] = GaugeMetricFamily(gauge.name, gauge.help, labels=gauge.labels)
+        family.add_metric(labels, value)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families, as a registry does."""

@@ -178,6 +178,16 @@ class Downloader:
         except _Again as exc:
             raise DownloadFailed(str(exc)) from exc
 
+    @property
+    def used(self) -> int:
+        """Bytes that lie in the spool now."""
+        return self._spool.used
+
+    @property
+    def quota(self) -> int | None:
+        """Bytes that may lie in the spool; None leaves that to the disk."""
+        return self._spool.quota
+
     def has_room(self) -> bool:
         """Tell whether one more download of the usual size may begin; what merely waits does not count."""
         return self._spool.has_room(self._usual, spare=self._shelf.size)

@@ -74,6 +74,11 @@ class Spool:
         """Bytes that lie here now."""
         return self._used
 
+    @property
+    def quota(self) -> int | None:
+        """Bytes that may lie here; None leaves that to the floor."""
+        return self._quota
+
     def has_room(self, size: int, *, spare: int = 0) -> bool:
         """
         Tell whether one more file of *size* bytes may begin.
