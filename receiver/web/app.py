@@ -10,8 +10,10 @@ from starlette.routing import Route
 
 from receiver.core.errors import ReceiverError
 from receiver.flow.callback import Intake
+from receiver.flow.gauges import WebGauges, WorkerGauges
 from receiver.flow.services import Services
 from receiver.web import ops, problems
+from receiver.web.access import AccessLog
 from receiver.web.callbacks import Callbacks, Shortcut
 from receiver.web.operations import OPERATIONS
 from receiver.web.page import reference
@@ -32,9 +34,10 @@ def build_app(services: Services, intake: Intake) -> Starlette:
             HTTPException: problems.render_http,
             ClientDisconnect: problems.render_left,
         },
-        middleware=[Middleware(problems.CrashGuard), Middleware(Shortcut, route=hot)],
+        middleware=[Middleware(AccessLog), Middleware(problems.CrashGuard), Middleware(Shortcut, route=hot)],
     )
     app.state.services = services
+    app.state.gauges = WebGauges(services)
     app.state.reference = reference()
     return app
 
@@ -44,6 +47,8 @@ def build_ops_app(services: Services) -> Starlette:
     app = Starlette(
         routes=[Route("/healthz", ops.healthz), Route("/readyz", ops.readyz), Route("/metrics", ops.metrics)],
         exception_handlers={ReceiverError: problems.render_error, HTTPException: problems.render_http},
+        middleware=[Middleware(AccessLog), Middleware(problems.CrashGuard)],
     )
     app.state.services = services
+    app.state.gauges = WorkerGauges(services)
     return app

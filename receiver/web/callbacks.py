@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from receiver.core.errors import ReceiverError
 from receiver.flow.callback import Intake, Posted
-from receiver.web import problems
+from receiver.web import access, problems
 from receiver.web.bodies import Given, read_body
 from receiver.web.operation import Header
 
@@ -62,6 +62,7 @@ class Callbacks:
                 signatures=_text(headers.get(b"webhook-signature")),
             )
         )
+        access.note(scope, "kept" if new else "repeated")
         body = _NEW if new else _REPEAT
         await send(_start(body))
         await send({"type": "http.response.body", "body": body})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.flow import query
+from receiver.flow.gauges import WebGauges, WorkerGauges
 from receiver.flow.services import Services
 from receiver.web.bodies import Given, answer
 
@@ -37,6 +38,9 @@ async def readyz(request: Request) -> Response:
     return answer(Ready())
 
 
-async def metrics(_: Request) -> Response:
-    """Give this process's own metrics in Prometheus' text format."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+async def metrics(request: Request) -> Response:
+    """Give this process's own metrics in Prometheus' text format; web adds what the database tells of all of them."""
+    gauges: WebGauges | WorkerGauges = request.app.state.gauges
+    readings = await gauges.read()
+    text = b"".join(generate_latest(each) for each in (REGISTRY, *readings))
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

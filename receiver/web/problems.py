@@ -1,8 +1,7 @@
-"""Errors over HTTP: RFC 9457 problem details, one table of status codes, one line in the log for each."""
+"""Errors over HTTP: RFC 9457 problem details, one table of status codes. `access` writes their line in the log."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Final
@@ -32,6 +31,7 @@ from receiver.core.errors import (
     TokenUnknown,
     Unauthorized,
 )
+from receiver.web import access
 
 log = structlog.get_logger(__name__)
 
@@ -157,7 +157,7 @@ async def render_http(request: Request, error: Exception) -> Response:
 async def render_left(request: Request, error: Exception) -> Response:
     """Note that the caller went away before its request was whole; nobody reads the answer."""
     del error
-    log.info("request.left", method=request.method, route=_route(request))
+    access.note(request.scope, access.LEFT)
     return Response(status_code=400)
 
 
@@ -200,17 +200,8 @@ def _problem(
     fields: Sequence[ProblemField] = (),
     retry_after: int | None = None,
 ) -> Response:
-    request_id = secrets.token_hex(8)
-    route = _route(request)
-    log.warning(
-        "request.refused",
-        request_id=request_id,
-        method=request.method,
-        route=route,
-        status=status,
-        error=code,
-        fields=[each.field for each in fields],
-    )
+    route = access.route_of(request.scope)
+    access.note(request.scope, code, [each.field for each in fields])
     telemetry.REQUESTS_REFUSED.labels(route=route, error=code).inc()
     problem = Problem(
         type=type_of(code),
@@ -218,7 +209,7 @@ def _problem(
         status=status,
         code=code,
         detail=detail,
-        request_id=request_id,
+        request_id=request.scope[access.REQUEST_ID],
         **({"errors": tuple(fields)} if fields else {}),
     )
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
@@ -231,10 +222,6 @@ def _problem(
 def _plain(text: str) -> str:
     """Spell out what no JSON answer in UTF-8 can carry: half a surrogate pair in a stranger's key."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _route(request: Request) -> str:
-    return getattr(request.scope.get("route"), "path", "unknown")
 
 
 def _methods(request: Request) -> set[str]:

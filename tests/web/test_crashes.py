@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from structlog.testing import capture_logs
 
+from receiver.web.access import AccessLog
 from receiver.web.problems import CrashGuard
 
 
@@ -28,7 +29,10 @@ async def breaking(_: Request) -> Response:
     return StreamingResponse(halves())
 
 
-APP = Starlette(routes=[Route("/broken", broken), Route("/breaking", breaking)], middleware=[Middleware(CrashGuard)])
+APP = Starlette(
+    routes=[Route("/broken", broken), Route("/breaking", breaking)],
+    middleware=[Middleware(AccessLog), Middleware(CrashGuard)],
+)
 
 
 def get(path: str) -> httpx.Response:
