@@ -17,7 +17,14 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from receiver.core.errors import ReceiverError
+from receiver.core.errors import (
+    BucketUnavailable,
+    RangeUnsatisfiable,
+    ReceiverError,
+    SpendLimit,
+    StoreUnavailable,
+    Unauthorized,
+)
 from receiver.web import problems
 from receiver.web.operation import JSON, Header, Operation, Reply
 from receiver.web.operations import OPERATIONS, PATH_PARAMETERS, TAGS
@@ -39,8 +46,13 @@ Every refusal is a problem by RFC 9457 (`application/problem+json`). Its `code` 
 know. Where a `Retry-After` comes, the same request may work after it.
 """
 _RETRY_AFTER: Final = Header("Retry-After", "Seconds to wait before the same request", {"type": "integer"})
-_BEARER: Final = Header("WWW-Authenticate", "How to send the key")
-_WHOLE: Final = Header("Content-Range", "How many bytes there are")
+_OF_ERRORS: Final[Mapping[type[ReceiverError], tuple[Header, ...]]] = {
+    Unauthorized: (Header("WWW-Authenticate", "How to send the key"),),
+    RangeUnsatisfiable: (Header("Content-Range", "How many bytes there are"),),
+    SpendLimit: (_RETRY_AFTER,),
+    StoreUnavailable: (_RETRY_AFTER,),
+    BucketUnavailable: (_RETRY_AFTER,),
+}
 
 
 class _Schemas(GenerateJsonSchema):
@@ -170,9 +182,9 @@ def _refusal(status: int, errors: tuple[type[ReceiverError], ...]) -> Json:
         "description": "; ".join(f"`{error.code}`: {problems.about(error)}" for error in errors),
         "content": {PROBLEM_JSON: {"schema": schema, "examples": examples}},
     }
-    extra = {401: (_BEARER,), 416: (_WHOLE,), 429: (_RETRY_AFTER,), 503: (_RETRY_AFTER,)}.get(status, ())
-    if extra:
-        made["headers"] = _headers(extra)
+    headers = {head.name: head for error in errors for head in _OF_ERRORS.get(error, ())}
+    if headers:
+        made["headers"] = _headers(tuple(headers.values()))
     return made
 
 
