@@ -15,7 +15,7 @@ from typing import Final
 
 from receiver.core.model import ProviderStatus, Report
 from receiver.dialects.profile import ErrorClass, Profile
-from receiver.dialects.reports import innermost, report, status_of, task_id_of
+from receiver.dialects.reports import read_report, status_of, task_id_of
 from receiver.dialects.values import JsonObject, Unreadable, first, json_object, words
 
 
@@ -97,8 +97,14 @@ ListAnswer = ListPage | AccountRefused | Busy | Unsure
 
 _OK: Final = range(200, 300)
 _CLIENT_ERRORS: Final = range(400, 500)
+_SERVER_ERRORS: Final = range(500, 600)
+_REJECTING: Final = frozenset({ErrorClass.TASK, ErrorClass.MESSAGE})
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,60}")
-_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_CODE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+#: Headers in which a provider may name the request, best first.
+REQUEST_ID_HEADERS: Final = ("x-request-id", "x-oneapi-request-id")
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{8,128}")
+_REQUEST_ID_IN_WORDS: Final = re.compile(r"request[ _-]?id:? *([A-Za-z0-9_.-]{8,128})", re.IGNORECASE)
 #: `data` below `data` that a gateway's fetch may show (providers.md 6.10).
 _WRAPPINGS: Final = 3
 
@@ -195,17 +201,44 @@ class _Envelope:
     data: object
 
 
+def request_id(*, header: str | None, body: bytes) -> str | None:
+    """
+    Return the provider's own name of a request, for the log of a call that failed; None where it gives none.
+
+    It is asked for by the supports of resellers (providers.md 3.2, 3.3). *header* is
+    one of `REQUEST_ID_HEADERS`; next come the envelope's `request_id` and a message
+    that embeds it.
+    """
+    if header is not None and _REQUEST_ID.fullmatch(header.strip()):
+        return header.strip()
+    try:
+        root = json_object(body)
+    except Unreadable:
+        return None
+    error = root.get("error")
+    for holder in (root, error if isinstance(error, dict) else {}):
+        given = holder.get("request_id")
+        if isinstance(given, str) and _REQUEST_ID.fullmatch(given):
+            return given
+        embedded = _REQUEST_ID_IN_WORDS.search(words(holder.get("message")))
+        if embedded is not None:
+            return embedded[1]
+    return None
+
+
 def _opened(profile: Profile, status: int, content_type: str, body: bytes) -> _Envelope | Unsure:
     media_type = content_type.partition(";")[0].strip().lower()
-    if status not in _OK and status not in _CLIENT_ERRORS:
-        return Unsure(_summary(status, media_type))
-    if "html" in media_type or "xml" in media_type:
+    readable = status in _OK or status in _CLIENT_ERRORS or (status in _SERVER_ERRORS and profile.sure_on_5xx)
+    if not readable or "html" in media_type or "xml" in media_type:
         return Unsure(_summary(status, media_type))
     try:
         root = json_object(body)
     except Unreadable as exc:
         return Unsure(f"{_summary(status, media_type)}, {exc}")
-    return _enveloped(profile, status, root)
+    envelope = _enveloped(profile, status, root)
+    if status in _SERVER_ERRORS and envelope.code not in profile.sure_on_5xx:
+        return Unsure(envelope.summary)
+    return envelope
 
 
 def _summary(status: int, media_type: str) -> str:
@@ -220,20 +253,27 @@ def _enveloped(profile: Profile, status: int, root: JsonObject) -> _Envelope:
     # Some gateways answer errors in an object of their own (providers.md 3.2).
     holder = error if "code" not in root and isinstance(error, dict) else root
     code = _code(holder.get("code"))
+    if holder is not root and not code:
+        code = _code(holder.get("type"))
     bare = profile.bare and code is None and holder is root
     ok = status in _OK and (code in profile.ok_codes or bare)
-    problem = None if ok else profile.codes.get(code or "")
-    if problem is None and not ok:
-        problem = profile.statuses.get(status)
     shown = code if code is not None and _CODE.fullmatch(code) else None
     return _Envelope(
         summary=f"http {status}, {'no code' if shown is None else f'code {shown}'}",
         code=shown or f"http_{status}",
         message=words(holder.get("message")),
         ok=ok,
-        problem=problem,
+        problem=None if ok else _problem(profile, status, code),
         data=root if bare else first(root, "data", "result"),
     )
+
+
+def _problem(profile: Profile, status: int, code: str | None) -> ErrorClass | None:
+    """Classify by code; but a status that says "later" or "not you" outweighs a code that would reject the task."""
+    problem = profile.codes.get(code or "")
+    if problem is None or problem in _REJECTING:
+        problem = profile.statuses.get(status, problem)
+    return problem
 
 
 def _code(value: object) -> str | None:
@@ -272,7 +312,7 @@ def _reported(profile: Profile, kind: str, envelope: _Envelope) -> Report | Unkn
 
 
 def _record(profile: Profile, kind: str, data: object) -> Report:
-    found = report(innermost(data, levels=_WRAPPINGS), results=profile.kinds[kind].results)
+    found = read_report(data, levels=_WRAPPINGS, results=profile.kinds[kind].results)
     if not profile.rewrites_ids:
         return found
     # What we asked for, and can ask for again, is the gateway's own id (providers.md 7).

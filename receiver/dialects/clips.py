@@ -28,6 +28,7 @@ _LINK_NAMES: Final = {
     Format.MP3: (("url_mp3", "mp3_url"), ("duration_mp3", "mp3_duration", "duration")),
     Format.WAV: (("url_wav", "wav_url"), ("duration_wav", "wav_duration", "duration")),
 }
+_SUFFIXES: Final = {"mp3": Format.MP3, "wav": Format.WAV, "mp4": Format.MP4, "mov": Format.MP4}
 #: Levels below `task_result` in which a list of media is looked for.
 _MAX_DEPTH: Final = 6
 
@@ -47,6 +48,26 @@ def media_of(record: JsonObject, *, results: tuple[str, ...]) -> tuple[Media, ..
         videos = chain(_clips(result, (VIDEOS,)), _outputs(record, _is_video))
         found += [media for clip, name, position in _named(videos) for media in _videos(clip, name, position)]
     return tuple(found)
+
+
+def loose_media(records: Iterable[JsonObject], *, results: tuple[str, ...]) -> tuple[Media, ...]:
+    """
+    Return the single link that some gateways put beside the status, or in the place of the reason.
+
+    Sources: providers.md 4.1 (`result_url`, `fail_reason` on success), 4.4 (`url`).
+    The path tells the format; where it does not, it is what the product makes. A
+    video is no result of a product that makes sound.
+    """
+    heard = any(name != VIDEOS for name in results)
+    usual = Format.MP3 if heard else Format.MP4
+    for record in records:
+        for name in ("url", "result_url", "fail_reason"):
+            url = link(record.get(name))
+            kind = usual if url is None else _SUFFIXES.get(_suffix(url), usual)
+            if url is not None and (VIDEOS in results if kind is Format.MP4 else heard):
+                length = duration(record.get("duration"))
+                return (Media(clip="0", position=0, format=kind, url=url, duration=length),)
+    return ()
 
 
 def _named(clips: Iterable[JsonObject]) -> Iterator[tuple[JsonObject, str, int]]:
@@ -90,7 +111,11 @@ def _videos(clip: JsonObject, name: str, position: int) -> Iterator[Media]:
 
 def _format_of(url: str) -> Format:
     """Read the format off the path; a link without a suffix is MP3, as that of text-to-speech is (providers.md 2.7)."""
-    return Format.WAV if urlsplit(url).path.lower().endswith(".wav") else Format.MP3
+    return Format.WAV if _suffix(url) == "wav" else Format.MP3
+
+
+def _suffix(url: str) -> str:
+    return urlsplit(url).path.rpartition(".")[2].lower()
 
 
 def _clips(node: object, results: tuple[str, ...], depth: int = 0) -> Iterator[JsonObject]:

@@ -93,7 +93,7 @@ def _text(field: FieldSpec, value: object) -> str:
     if field.max_chars is not None and len(value) > field.max_chars:
         raise _Wrong(f"has {len(value)} characters; at most {field.max_chars} are allowed")
     if field.choices and value not in field.choices:
-        raise _Wrong(f"must be one of {', '.join(field.choices)}")
+        raise _Wrong(_one_of(field))
     return value
 
 
@@ -102,6 +102,8 @@ def _number(field: FieldSpec, value: object) -> int | float:
         raise _Wrong("must be a number")
     if isinstance(value, float) and not math.isfinite(value):
         raise _Wrong("must be a finite number")
+    if field.choices and value not in field.choices:
+        raise _Wrong(_one_of(field))
     if (field.min is not None and value < field.min) or (field.max is not None and value > field.max):
         raise _Wrong(_range(field))
     if abs(value) > _MAX_NUMBER:
@@ -111,6 +113,10 @@ def _number(field: FieldSpec, value: object) -> int | float:
     if field.decimals is not None and isinstance(exponent, int) and -exponent > field.decimals:
         raise _Wrong(f"may have at most {field.decimals} digits after the point")
     return int(value) if value == int(value) else value
+
+
+def _one_of(field: FieldSpec) -> str:
+    return f"must be one of {', '.join(map(str, field.choices))}"
 
 
 def _range(field: FieldSpec) -> str:

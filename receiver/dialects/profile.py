@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 from re import Pattern
 
+from receiver.core.errors import Misconfigured
 from receiver.core.model import CreateId, Format, SignatureMode
 
 
@@ -20,7 +21,7 @@ class FieldType(StrEnum):
 
 
 class SendAs(StrEnum):
-    """How a number travels (providers.md D9)."""
+    """How a number travels (providers.md D9); whole numbers alone are a matter of `FieldSpec.decimals`."""
 
     NUMBER = "number"
     TEXT = "text"
@@ -68,10 +69,12 @@ class FieldSpec:
     max: float | None = None
     #: Digits after the point that a number may have; None means any.
     decimals: int | None = None
-    #: The only texts allowed; empty means any.
-    choices: tuple[str, ...] = ()
+    #: The only values allowed; empty means any.
+    choices: tuple[str | int | float, ...] = ()
     #: Taken where the submitter gives nothing.
     default: str | int | float | bool | None = None
+    #: For people: what it is, and limits that cannot be checked here.
+    help: str = ""
     #: Dotted place in the request body.
     path: str
     send_as: SendAs = SendAs.NUMBER
@@ -107,6 +110,8 @@ class KindSpec:
     audio_in: AudioIn
     #: Every clip must come in each of these before a task counts as whole.
     formats: tuple[Format, ...]
+    #: The document that says so; None where the profile's own sources do.
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +119,10 @@ class Profile:
     """One provider, as its TOML file states it."""
 
     name: str
-    #: Scheme and host, without a slash at the end.
-    base_url: str
+    #: Scheme and host, without a slash at the end; None where each account must give its own.
+    base_url: str | None
+    #: Other hosts of the same provider, by the name under which an account may ask for them.
+    regions: Mapping[str, str]
     create_id: CreateId
     #: Whether a task can be asked after.
     query: bool
@@ -130,7 +137,9 @@ class Profile:
     bare: bool
     #: By envelope code, as text.
     codes: Mapping[str, ErrorClass]
-    #: By HTTP status, for JSON answers without a listed code.
+    #: Codes that settle an answer also under a status of 500 or more, where else nothing is sure.
+    sure_on_5xx: frozenset[str]
+    #: By HTTP status, for JSON answers without a listed code, or with one that would reject the task.
     statuses: Mapping[int, ErrorClass]
     #: Messages of class `MESSAGE`: the external id was used before; None matches nothing.
     exists: Pattern[str] | None
@@ -145,6 +154,20 @@ class Profile:
     longest: timedelta
     #: Tasks in flight, unless the account says otherwise.
     concurrency: int
+    #: Requests of every sort, where the provider states a limit; None where none is known.
+    requests_per_minute: int | None
     #: From the first byte sent to the last byte of the answer of a create.
     create_timeout: timedelta
     sources: tuple[str, ...]
+
+    def address(self, given: str | None) -> str:
+        """
+        Return the base URL of an account whose settings say *given*: a URL, the name of a region, or nothing.
+
+        Raises:
+            Misconfigured: Nothing is given and the provider has no host of its own.
+        """
+        url = self.regions.get(given, given) if given else self.base_url
+        if url is None:
+            raise Misconfigured(f"set base_url: {self.name} is software that runs on many hosts")
+        return url.rstrip("/")

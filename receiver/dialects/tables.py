@@ -103,6 +103,13 @@ class Table:
             raise self.wrong(key, "must be a text")
         return value
 
+    def matching(self, key: str, pattern: re.Pattern[str], what: str, default: str | None = None) -> str:
+        """Take a text that is *what* the *pattern* says."""
+        value = self.text(key, default)
+        if not pattern.fullmatch(value):
+            raise self.wrong(key, f"must be {what}")
+        return value
+
     def flag(self, key: str, *, default: bool) -> bool:
         """Take true or false."""
         value = self.take(key)
@@ -130,6 +137,14 @@ class Table:
             return None
         if not isinstance(value, int) or value < least:
             raise self.wrong(key, f"must be a whole number of at least {least}")
+        return value
+
+    def needed_count(self, key: str, default: int | None = None) -> int:
+        """Take a whole number of at least 1."""
+        value = self.count(key, least=1)
+        value = default if value is None else value
+        if value is None:
+            raise self.wrong(key, "a whole number is needed")
         return value
 
     def duration(self, key: str) -> timedelta:

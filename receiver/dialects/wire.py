@@ -28,7 +28,7 @@ from receiver.dialects.answers import (
 )
 from receiver.dialects.clips import MEDIA_FORMATS
 from receiver.dialects.profile import FieldSpec, Profile, SendAs
-from receiver.dialects.reports import innermost, report
+from receiver.dialects.reports import read_report
 from receiver.dialects.values import Unreadable, json_object
 
 __all__ = [
@@ -162,7 +162,7 @@ def read_callback(profile: Profile, kind: str, body: bytes) -> Report:
             malformed id. Other odd values are left out of the report.
     """
     try:
-        found = report(innermost(json_object(body), levels=1), results=profile.kinds[kind].results)
+        found = read_report(json_object(body), levels=1, results=profile.kinds[kind].results)
     except Unreadable as exc:
         raise CallbackUnreadable(str(exc)) from exc
     # Kling's own id says nothing to one who knows only the gateway's (providers.md 4.1).

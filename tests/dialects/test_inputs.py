@@ -106,7 +106,7 @@ def test_every_wrong_field_is_named_at_once() -> None:
 
 
 def test_an_unknown_kind_lists_the_known_ones() -> None:
-    assert wrong({}, kind="text-to-video") == {"kind": "kling has no such kind; it has text-to-audio"}
+    assert wrong({}, kind="text-to-video") == {"kind": "kling has no such kind; it has text-to-audio, video-to-audio"}
 
 
 def test_a_strange_key_is_shown_without_harm() -> None:
