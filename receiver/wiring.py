@@ -8,18 +8,19 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 import structlog
 
 from receiver.core.errors import Misconfigured, StoreUnavailable
 from receiver.core.model import Account, AccountId, ApiKey, Credentials, KeyPair, Secret, SignatureMode
-from receiver.core.tokens import TokenKeys
+from receiver.core.tokens import TokenKeys, check_secrets, key_id
 from receiver.dialects import signature, spec
-from receiver.dialects.profile import Profile
+from receiver.dialects.profile import CredentialKind, Profile
 from receiver.flow.services import Deal, Services
 from receiver.settings import AccountSettings, Settings
-from receiver.store import accounts, keys, migrate
+from receiver.store import accounts, keys, migrate, secrets
 from receiver.store.db import Database, clock
 from receiver.transfer.bucket import Bucket
 from receiver.transfer.download import Downloader
@@ -71,7 +72,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         BucketUnavailable: The bucket does not answer.
     """
     log.info("settings.read", **settings.model_dump(mode="json", exclude_defaults=True))
-    url, tokens, deals = _database_url(settings), _tokens(settings), read_deals(settings)
+    url, tokens, deals = _database_url(settings), read_tokens(settings), read_deals(settings)
+    defaults = read_defaults(settings, deals)
     await asyncio.to_thread(check_migrated, url)
     database, now = Database(url, connections=settings.database_connections), Clock()
     await database.open()
@@ -88,6 +90,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         yield Services(
             database=database,
             deals=deals,
+            defaults=defaults,
             tokens=tokens,
             public_url=settings.public_url.rstrip("/") if settings.public_url else None,
             bucket=bucket,
@@ -123,10 +126,99 @@ def read_deals(settings: Settings) -> Mapping[AccountId, Deal]:
     Read the accounts and match each with its profile.
 
     Raises:
-        Misconfigured: Names the account and what is wrong with it.
+        Misconfigured: Names the account and what is wrong with it, or the profile's file, line and key.
     """
-    profiles = spec.catalog()
-    return {AccountId(name): _deal(name, each, profiles) for name, each in settings.contracts().items()}
+    profiles = read_profiles(settings.profiles_dir)
+    return {AccountId(name): _deal(name, each, profiles) for name, each in settings.accounts.items()}
+
+
+def read_profiles(directory: Path | None) -> Mapping[str, Profile]:
+    """
+    Return the profiles by name: those of the package, and the user's own, which come first.
+
+    Raises:
+        Misconfigured: A file is no profile; names it with line and key.
+    """
+    found = dict(spec.catalog())
+    if directory is None:
+        return found
+    try:
+        texts = {file: file.read_text("utf-8") for file in sorted(directory.iterdir()) if file.suffix == ".toml"}
+    except (OSError, UnicodeDecodeError) as exc:
+        raise Misconfigured(f"RECEIVER_PROFILES_DIR: {directory}: {exc}") from exc
+    for file, text in texts.items():
+        profile = spec.load(text, origin=str(file))
+        if profile.name != file.stem:
+            raise Misconfigured(f"{file}: name: must be the name of the file, {file.stem}")
+        found[profile.name] = profile
+    return found
+
+
+def read_defaults(settings: Settings, deals: Mapping[AccountId, Deal]) -> Mapping[str, AccountId]:
+    """
+    Return the account of each kind for tasks that name none.
+
+    Raises:
+        Misconfigured: One is not configured, or does not offer the kind.
+    """
+    for kind, name in settings.default_accounts.items():
+        deal = deals.get(AccountId(name))
+        if deal is None:
+            raise Misconfigured(f"RECEIVER_DEFAULT_ACCOUNTS: {kind}: there is no account {name!r}")
+        if kind not in deal.profile.kinds:
+            known = ", ".join(deal.profile.kinds)
+            raise Misconfigured(f"RECEIVER_DEFAULT_ACCOUNTS: account {name} offers no {kind}, only {known}")
+    return {kind: AccountId(name) for kind, name in settings.default_accounts.items()}
+
+
+def read_tokens(settings: Settings) -> TokenKeys:
+    """
+    Read the secrets of the callback URLs; where a file holds them, a change of it is taken up.
+
+    Raises:
+        Misconfigured: There is none, or one is too short.
+    """
+    if not settings.callback_secrets:
+        raise Misconfigured("RECEIVER_CALLBACK_SECRETS is not set; make one: openssl rand -hex 32")
+    known = tuple(Secret(secret.get_secret_value()) for secret in settings.callback_secrets)
+    file = settings.callback_secrets_file
+    return TokenKeys(known) if file is None else TokenKeys(known, renew=SecretFile(file))
+
+
+class SecretFile:
+    """The file of the callback secrets, looked at when called, and read when it has changed."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._seen: tuple[int, ...] | None = None
+
+    def __call__(self) -> tuple[Secret, ...] | None:
+        """Return what it holds now; None when it has not changed, or cannot be read."""
+        try:
+            stat = self._file.stat()
+            mark = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            if mark == self._seen:
+                return None
+            # The mark is the older of the two, so that a change in between is seen next time.
+            self._seen, known = mark, read_secrets(self._file)
+        except (OSError, UnicodeDecodeError, Misconfigured) as exc:
+            log.warning("callback_secrets.unreadable", error=type(exc).__name__)
+            return None
+        log.info("callback_secrets.read", fingerprints=[key_id(secret) for secret in known])
+        return known
+
+
+def read_secrets(file: Path) -> tuple[Secret, ...]:
+    """
+    Read callback secrets from *file*: one a line, the first signs.
+
+    Raises:
+        Misconfigured: There is none, or one is too short.
+        OSError: It cannot be read.
+    """
+    known = tuple(Secret(text) for text in file.read_text("utf-8").replace(",", " ").split())
+    check_secrets(known)
+    return known
 
 
 def bucket_config(settings: Settings) -> BucketConfig:
@@ -150,19 +242,24 @@ def _deal(name: str, account: AccountSettings, profiles: Mapping[str, Profile]) 
     if profile is None:
         raise Misconfigured(f"account {name}: unknown dialect {account.dialect!r}; known: {', '.join(profiles)}")
     try:
-        secrets = tuple(signature.check_secret(secret.get_secret_value()) for secret in account.webhook_secrets)
+        checks = tuple(signature.check_secret(secret.get_secret_value()) for secret in account.webhook_secrets)
     except Misconfigured as exc:
         raise Misconfigured(f"account {name}: webhook_secrets: {exc}") from exc
+    base_url = account.base_url or profile.base_url
+    if not base_url:
+        raise Misconfigured(f"account {name}: set base_url: the profile {account.dialect} names no host")
     mode = SignatureMode(account.signature_mode) if account.signature_mode else profile.signature_mode
-    if mode is SignatureMode.REQUIRED and not secrets:
+    if mode is SignatureMode.REQUIRED and not checks:
         raise Misconfigured(f"account {name}: signature_mode required needs webhook_secrets")
+    credentials = _credentials(name, account)
+    _check_kind(name, credentials, profile)
     return Deal(
         Account(
             id=AccountId(name),
             dialect=account.dialect,
-            base_url=(account.base_url or profile.base_url).rstrip("/"),
-            credentials=_credentials(name, account),
-            webhook_secrets=secrets,
+            base_url=base_url.rstrip("/"),
+            credentials=credentials,
+            webhook_secrets=checks,
             signature_mode=mode,
             concurrency=account.concurrency or profile.concurrency,
             asset_hosts=account.asset_hosts if account.asset_hosts is not None else profile.asset_hosts,
@@ -184,16 +281,16 @@ def _credentials(name: str, account: AccountSettings) -> Credentials:
     raise Misconfigured(f"account {name}: set api_key, or access_key and secret_key")
 
 
+def _check_kind(name: str, credentials: Credentials, profile: Profile) -> None:
+    kind = CredentialKind.API_KEY if isinstance(credentials, ApiKey) else CredentialKind.KEY_PAIR
+    if kind not in profile.credentials:
+        raise Misconfigured(f"account {name}: {profile.name} takes no {kind}, only {', '.join(profile.credentials)}")
+
+
 def _database_url(settings: Settings) -> str:
     if settings.database_url is None:
         raise Misconfigured("RECEIVER_DATABASE_URL is not set; `receiver serve` starts a database of its own")
     return settings.database_url.get_secret_value()
-
-
-def _tokens(settings: Settings) -> TokenKeys:
-    if not settings.callback_secrets:
-        raise Misconfigured("RECEIVER_CALLBACK_SECRETS is not set; make one: openssl rand -hex 32")
-    return TokenKeys(tuple(Secret(secret.get_secret_value()) for secret in settings.callback_secrets))
 
 
 async def _agree(database: Database, tokens: TokenKeys, deals: Mapping[AccountId, Deal]) -> None:
@@ -205,7 +302,9 @@ async def _agree(database: Database, tokens: TokenKeys, deals: Mapping[AccountId
                 "RECEIVER_CALLBACK_SECRETS has none of the secrets that this database's callback URLs were made with"
             )
         await keys.record(conn, "callback_secrets", tokens.fingerprint())
+        await secrets.note(conn, secrets.CALLBACKS, map(key_id, tokens.secrets))
         for deal in deals.values():
             await accounts.enrol(conn, deal.account.id, deal.account.dialect)
+            await secrets.note(conn, deal.account.id, map(key_id, deal.account.webhook_secrets))
         if missing := await accounts.missing(conn, list(deals)):
             raise Misconfigured(f"account {', '.join(missing)} has open tasks and is not configured")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -22,7 +23,7 @@ from receiver.local.postgres import EmbeddedPostgres, running
 from receiver.local.private import read_or_make
 from receiver.local.store import EmbeddedStore
 from receiver.local.supervisor import ChildSpec, Service, Supervisor
-from receiver.settings import Settings
+from receiver.settings import FILE, PREFIX, Settings, SettingUnreadable, account_variable, is_secret
 from receiver.store import migrate as migrations
 from receiver.telemetry import logs
 from receiver.web.app import build_ops_app
@@ -109,10 +110,22 @@ def read_settings() -> Settings:
     try:
         settings = Settings()
     except ValidationError as exc:
-        wrong = "; ".join(f"{'.'.join(str(p) for p in error['loc'])}: {error['msg']}" for error in exc.errors())
-        raise Misconfigured(wrong) from None
+        raise Misconfigured("; ".join(f"{_variable(error['loc'])}: {error['msg']}" for error in exc.errors())) from None
+    except SettingUnreadable as exc:
+        raise Misconfigured(str(exc)) from exc
     logs.configure(form=settings.log_format, level=settings.log_level, secrets=_hidden(settings))
     return settings
+
+
+def _variable(location: Sequence[int | str]) -> str:
+    """Return the environment's name of what pydantic complains of."""
+    match location:
+        case ("accounts", account, str(name), *_):
+            return account_variable(str(account), name)
+        case (name, *_):
+            return f"{PREFIX}{name}".upper()
+        case _:
+            return "the environment"
 
 
 def _hidden(value: object) -> Iterator[str]:
@@ -181,14 +194,22 @@ def embed(settings: Settings) -> tuple[list[Service], dict[str, str]]:
                 "RECEIVER_S3_SECRET_KEY": address.secret_key,
                 "RECEIVER_S3_BUCKET": address.bucket,
             }
-        if settings.database_url is None and not settings.callback_secrets:
-            secret = read_or_make(settings.data_dir / "callback-secret", lambda: secrets.token_hex(32))
-            env["RECEIVER_CALLBACK_SECRETS"] = secret
+        if (file := own_secrets_file(settings)) is not None:
+            read_or_make(file, lambda: secrets.token_hex(32))
+            env[f"RECEIVER_CALLBACK_SECRETS{FILE}"] = str(file)
     except BaseException:
         for service in reversed(services):
             service.stop()
         raise
-    return services, env
+    # A file that was named for what we now give ourselves has no say.
+    return services, {**{f"{name}{FILE}": "" for name in env if is_secret(name)}, **env}
+
+
+def own_secrets_file(settings: Settings) -> Path | None:
+    """Return the file in which we keep the callback secrets; None where they are set, or must be."""
+    if settings.database_url is not None or settings.callback_secrets:
+        return None
+    return (settings.data_dir / "callback-secret").absolute()
 
 
 def children(env: dict[str, str]) -> list[ChildSpec]:

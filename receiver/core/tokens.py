@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from receiver.core.errors import Misconfigured, TokenUnknown
 from receiver.core.model import AccountId, AssetId, Secret, TaskId
@@ -16,34 +16,44 @@ CONSOLE_TEST = "test"
 SHORTEST_SECRET = 32
 
 
-@dataclass(frozen=True, slots=True)
+def _never() -> None:
+    """Know of no other secrets."""
+
+
 class TokenKeys:
-    """The first secret signs, all verify, so that a secret can be changed without losing a callback in flight."""
+    """
+    The first secret signs, all verify, so that a secret can be changed without losing a callback in flight.
 
-    secrets: tuple[Secret, ...]
-    #: Of each secret: `<key id>.` and the key; made once, since every callback needs them.
-    _keys: tuple[tuple[bytes, bytes], ...] = field(init=False, repr=False, compare=False)
+    *renew* is asked before each signature and after each token that none of the
+    secrets made; it gives the new set when there is one. So where all processes
+    read one file, a secret is accepted everywhere before anything is signed with it.
+    """
 
-    def __post_init__(self) -> None:
-        if not self.secrets or any(len(secret.reveal()) < SHORTEST_SECRET for secret in self.secrets):
-            raise Misconfigured(f"a callback secret needs at least {SHORTEST_SECRET} characters")
-        keys = tuple((f"{key_id(secret)}.".encode(), secret.reveal().encode()) for secret in self.secrets)
-        object.__setattr__(self, "_keys", keys)
+    __slots__ = ("_keys", "_renew", "_secrets")
+
+    def __init__(self, secrets: tuple[Secret, ...], *, renew: Callable[[], tuple[Secret, ...] | None] = _never) -> None:
+        self._renew = renew
+        self._take(secrets)
+
+    def __repr__(self) -> str:
+        return f"TokenKeys({self.fingerprint()})"
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secrets that are known now; the first signs."""
+        return self._secrets
 
     def callback_token(self, account: AccountId, task: TaskId) -> str:
         """Return `<key id>.<mac>` for the callback URL of *task*."""
-        name, key = self._keys[0]
-        return _token(name, key, _text("callback", account, str(task))).decode()
+        return self._signed(_text("callback", account, str(task)))
 
     def console_token(self, account: AccountId) -> str:
         """Return `<key id>.<mac>` for the URL that a provider's console tests *account* with."""
-        name, key = self._keys[0]
-        return _token(name, key, _text("callback", account, CONSOLE_TEST)).decode()
+        return self._signed(_text("callback", account, CONSOLE_TEST))
 
     def asset_token(self, asset: AssetId) -> str:
         """Return `<key id>.<mac>` for the URL that gives the bytes of *asset*; no callback token is one."""
-        name, key = self._keys[0]
-        return _token(name, key, _text("asset", str(asset))).decode()
+        return self._signed(_text("asset", str(asset)))
 
     def check_callback(self, token: str, account: str, task: str) -> None:
         """
@@ -63,10 +73,46 @@ class TokenKeys:
         """Return what may be kept in the database to notice a changed set of secrets."""
         return ",".join(sorted(key_id(secret) for secret in self.secrets))
 
+    def _signed(self, text: bytes) -> str:
+        self._look()
+        return _token(*self._keys[0], text).decode()
+
     def _made(self, token: str, text: bytes) -> bool:
         given = token.encode("utf-8", "replace")
+        return self._matches(given, text) or (self._look() and self._matches(given, text))
+
+    def _matches(self, given: bytes, text: bytes) -> bool:
         matches = [hmac.compare_digest(given, _token(name, key, text)) for name, key in self._keys]
         return any(matches)
+
+    def _look(self) -> bool:
+        """Take up another set of secrets; False when there is none."""
+        found = self._renew()
+        if found is not None:
+            self._take(found)
+        return found is not None
+
+    def _take(self, secrets: tuple[Secret, ...]) -> None:
+        check_secrets(secrets)
+        self._secrets = secrets
+        # `<key id>.` and the key; made once, since every callback needs them.
+        self._keys = tuple((f"{key_id(secret)}.".encode(), secret.reveal().encode()) for secret in secrets)
+
+
+def check_secrets(secrets: tuple[Secret, ...]) -> None:
+    """
+    Refuse what no URL should be made with.
+
+    Raises:
+        Misconfigured: There is no secret, or one is too short.
+    """
+    if not secrets or any(len(secret.reveal()) < SHORTEST_SECRET for secret in secrets):
+        raise Misconfigured(f"a callback secret needs at least {SHORTEST_SECRET} characters")
+
+
+def maker_of(token: str) -> str:
+    """Return the key id of the secret that *token* says it was made with."""
+    return token.partition(".")[0]
 
 
 def key_id(secret: Secret) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from receiver.core.errors import FieldError, InvalidInput
-from receiver.core.model import Account, AccountId, TaskId
+from receiver.core.model import Account, AccountId, Task
 from receiver.core.tokens import TokenKeys
 from receiver.dialects.profile import Profile
 from receiver.store.db import Database
@@ -30,6 +30,8 @@ class Services:
 
     database: Database
     deals: Mapping[AccountId, Deal]
+    #: By kind, the account of a task that names none.
+    defaults: Mapping[str, AccountId] = field(default_factory=dict)
     tokens: TokenKeys
     #: Where providers reach `web`; None is poll-only mode.
     public_url: str | None
@@ -55,9 +57,33 @@ class Services:
             raise InvalidInput([FieldError("account", f"unknown account; known: {known}")])
         return deal
 
-    def callback_url(self, account: AccountId, task: TaskId) -> str | None:
-        """Return the URL that a create of *task* names; None in poll-only mode. Holds a secret: never logged."""
-        if self.public_url is None:
+    def deal_for(self, account: AccountId | None, kind: str) -> Deal:
+        """
+        Return the account that a task of *kind* goes to: the one that is named, else the only one, else the default.
+
+        Raises:
+            InvalidInput: There is no such account, or which of several is meant is not known.
+        """
+        if account is not None:
+            return self.deal(account)
+        offering = [name for name, deal in self.deals.items() if kind in deal.profile.kinds]
+        chosen = self.defaults.get(kind, offering[0] if len(offering) == 1 else None)
+        if chosen is not None:
+            return self.deals[chosen]
+        if offering:
+            names = ", ".join(sorted(offering))
+            message = f"needed, since several accounts offer {kind} and RECEIVER_DEFAULT_ACCOUNTS names none: {names}"
+            raise InvalidInput([FieldError("account", message)])
+        kinds = ", ".join(sorted({each for deal in self.deals.values() for each in deal.profile.kinds}))
+        raise InvalidInput([FieldError("kind", f"no configured account offers it; known: {kinds or 'none'}")])
+
+    def callback_url(self, deal: Deal, task: Task) -> str | None:
+        """
+        Return the URL that a create of *task* names; None in poll-only mode, and where the provider takes none.
+
+        It holds a secret: never logged.
+        """
+        if self.public_url is None or deal.profile.kinds[task.kind].callback_path is None:
             return None
-        token = self.tokens.callback_token(account, task)
-        return f"{self.public_url}/callbacks/{account}/{task}/{token}"
+        token = self.tokens.callback_token(task.account, task.id)
+        return f"{self.public_url}/callbacks/{task.account}/{task.id}/{token}"

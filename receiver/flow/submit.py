@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 import structlog
 
 from receiver import telemetry
-from receiver.core import lifecycle, schedule
+from receiver.core import lifecycle, schedule, tokens
 from receiver.core.errors import MoveRefused, ProviderUnreachable
 from receiver.core.lifecycle import Seen
 from receiver.core.model import CreateId, Report, State, Task, Trust
@@ -40,6 +40,8 @@ class _Send:
     task: Task
     #: An earlier create of this task was never settled, so a refusal does not prove that nothing was made.
     was_unsure: bool
+    #: Holds a secret: never logged.
+    callback_url: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ async def _begin(services: Services, job: Job, *, probed: bool = False) -> _Send
         if await _has_no_room(conn, deal, locked):
             await jobs.hold(conn, job)
             return Held()
-        return _Send(await _take_slot(conn, services, deal, locked), locked.task.unsure)
+        url = services.callback_url(deal, locked.task)
+        return _Send(await _take_slot(conn, deal, locked, url), locked.task.unsure, url)
 
 
 def _question(deal: Deal, locked: Locked) -> _Probe | Later:
@@ -110,7 +113,7 @@ async def _has_no_room(conn: Connection, deal: Deal, locked: Locked) -> bool:
     return await tasks.in_flight(conn, deal.account.id) >= deal.account.concurrency
 
 
-async def _take_slot(conn: Connection, services: Services, deal: Deal, locked: Locked) -> Task:
+async def _take_slot(conn: Connection, deal: Deal, locked: Locked, url: str | None) -> Task:
     task, now = locked.task, locked.now
     decision = lifecycle.follow(task, Seen.SENDING)
     after = replace(
@@ -123,9 +126,10 @@ async def _take_slot(conn: Connection, services: Services, deal: Deal, locked: L
         settle_by=task.settle_by or now + deal.profile.longest,
         query_wanted=False,
     )
-    # Who waits for callbacks in vain is told by what was asked for at the time, not by today's settings.
-    callback = services.public_url is not None and deal.profile.kinds[task.kind].callback_path is not None
-    told = {"send": after.sends, "callback": callback}
+    # Who waits for callbacks in vain, and which secret they need, is told by what was asked for at the time.
+    told: dict[str, object] = {"send": after.sends, "callback": url is not None}
+    if url is not None:
+        told["callback_key"] = tokens.maker_of(url.rpartition("/")[2])
     return await change.commit(conn, deal, locked, after, [Event(task.id, "task.sending", told)])
 
 
@@ -191,7 +195,7 @@ async def _create(services: Services, job: Job, step: _Send) -> Outcome:
         task.kind,
         task.input,
         external_task_id=str(task.id),
-        callback_url=services.callback_url(task.account, task.id),
+        callback_url=step.callback_url,
     )
     try:
         answer = await services.provider.send(

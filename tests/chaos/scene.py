@@ -48,7 +48,7 @@ WEATHER = {
 CALM = {name: "0" for name in WEATHER if name not in {"hang_seconds", "expire_links"}}
 SLOTS = "16"
 #: Shared by all services of one deployment.
-COMMON = ("DATABASE_URL", "CALLBACK_SECRETS", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET")
+COMMON = ("DATABASE_URL", "CALLBACK_SECRETS_FILE", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET")
 WRONG_BY = 600
 
 

@@ -55,7 +55,7 @@ def test_with_a_database_and_a_bucket_of_ones_own_no_embedded_part_starts_and_re
 ) -> None:
     first = deployment.serve()
     given = first.environment()
-    names = ("DATABASE_URL", "CALLBACK_SECRETS", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET")
+    names = ("DATABASE_URL", "CALLBACK_SECRETS_FILE", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET")
     second = deployment.serve(more={f"RECEIVER_{name}": given[f"RECEIVER_{name}"] for name in names})
 
     roles = {process.role for process in second.processes()} - {"serve"}

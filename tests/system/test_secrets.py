@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from urllib.parse import parse_qs, quote, quote_plus, urlsplit
 
 import pytest
@@ -35,7 +36,7 @@ def used_secrets(deployment: Deployment) -> Iterator[tuple[str, str]]:
     yield "webhook secret", deployment.known.webhook
     yield "webhook key", deployment.known.webhook.removeprefix("whsec_")
     assert ledger["callbacks"]["received"] > 6
-    yield "callback secret", given["RECEIVER_CALLBACK_SECRETS"]
+    yield "callback secret", Path(given["RECEIVER_CALLBACK_SECRETS_FILE"]).read_text().strip()
     tokens = callback_tokens(deployment)
     assert len(tokens) == 6
     for token in tokens:
