@@ -245,9 +245,10 @@ def _deal(name: str, account: AccountSettings, profiles: Mapping[str, Profile]) 
         checks = tuple(signature.check_secret(secret.get_secret_value()) for secret in account.webhook_secrets)
     except Misconfigured as exc:
         raise Misconfigured(f"account {name}: webhook_secrets: {exc}") from exc
-    base_url = account.base_url or profile.base_url
-    if not base_url:
-        raise Misconfigured(f"account {name}: set base_url: the profile {account.dialect} names no host")
+    try:
+        base_url = profile.address(account.base_url)
+    except Misconfigured as exc:
+        raise Misconfigured(f"account {name}: {exc}") from exc
     mode = SignatureMode(account.signature_mode) if account.signature_mode else profile.signature_mode
     if mode is SignatureMode.REQUIRED and not checks:
         raise Misconfigured(f"account {name}: signature_mode required needs webhook_secrets")
@@ -257,7 +258,7 @@ def _deal(name: str, account: AccountSettings, profiles: Mapping[str, Profile]) 
         Account(
             id=AccountId(name),
             dialect=account.dialect,
-            base_url=base_url.rstrip("/"),
+            base_url=base_url,
             credentials=credentials,
             webhook_secrets=checks,
             signature_mode=mode,
