@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,7 @@ from receiver.dialects import links
 from receiver.flow import advance, change
 from receiver.flow.outcome import Done, Outcome, Retry
 from receiver.flow.services import Deal, Services
-from receiver.store import assets, tasks
+from receiver.store import assets, db, tasks
 from receiver.store.db import Connection
 from receiver.store.events import Event
 from receiver.store.jobs import Job
@@ -222,7 +223,9 @@ async def _record(services: Services, deal: Deal, job: Job, stored: list[Asset],
         story: list[Event] = []
         rows = {asset.id: asset for asset in locked.task.assets}
         for asset in stored:
-            await _save(conn, rows, replace(asset, stored_at=locked.now), story)
+            if await _save(conn, rows, replace(asset, stored_at=locked.now), story):
+                slack = max((asset.deliver_by - locked.now).total_seconds(), 0)
+                db.on_commit(partial(telemetry.ASSET_SLACK.labels(account=deal.account.id).observe, slack))
         # What was missed by an old link says nothing of one that has come meanwhile.
         missed = [miss for miss in missed if _is_wanted(rows.get(miss.asset.id), miss)]
         for miss in missed:
@@ -248,16 +251,18 @@ async def _record(services: Services, deal: Deal, job: Job, stored: list[Asset],
     return Retry(errors[0]) if left and errors else Done()
 
 
-async def _save(conn: Connection, rows: dict[AssetId, Asset], asset: Asset, story: list[Event]) -> None:
+async def _save(conn: Connection, rows: dict[AssetId, Asset], asset: Asset, story: list[Event]) -> bool:
+    """Write the row of *asset* and what is told of it; False when it stays as it is."""
     saved = await assets.save(conn, asset)
     if saved is None:
-        return
+        return False
     rows[saved.id] = saved
     if saved.state is AssetState.STORED:
         data = {"key": saved.key, "bytes": saved.size, "sha256": (saved.sha256 or b"").hex()}
         story.append(Event(saved.task_id, "asset.stored", {"asset": str(saved.id), **data, "verified": saved.verified}))
     elif saved.state is not AssetState.PENDING:
         story.append(Event(saved.task_id, f"asset.{saved.state}", {"asset": str(saved.id), "error": saved.error}))
+    return True
 
 
 def _after_miss(locked: Locked, asset: Asset, miss: _Missed) -> Asset:

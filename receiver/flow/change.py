@@ -90,6 +90,8 @@ async def commit(
     for event in story:
         told_of = {"task_id": after.id, "account": after.account, **_why(after), **event.data}
         db.on_commit(partial(log.info, event.type, **told_of))
+    if before.state not in ENDS and after.state in ENDS:
+        db.on_commit(partial(_count_end, before, after, locked.now))
     return after
 
 
@@ -221,6 +223,17 @@ def _calmed(after: Task) -> Task:
     """Call nobody any more to what has been settled meanwhile."""
     settled = {"create_unknown": not after.unsure, "no_media": bool(after.assets)}
     return replace(after, attention=None) if settled.get(after.attention or "") else after
+
+
+def _count_end(before: Task, after: Task, now: datetime) -> None:
+    """Count a task that has ended, how much time it had left, and what it cost; one that grew later costs nothing."""
+    telemetry.TASKS_ENDED.labels(account=after.account, state=after.state).inc()
+    slack = deadlines.slack(before, now)
+    if slack is not None:
+        left = max(slack.total_seconds(), 0)
+        telemetry.TASK_SLACK.labels(account=after.account, state=after.state).observe(left)
+    if after.units is not None and after.revision == 1:
+        telemetry.UNITS.labels(account=after.account).inc(float(after.units))
 
 
 async def hasten(conn: Connection, deal: Deal, locked: Locked) -> None:

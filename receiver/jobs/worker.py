@@ -73,9 +73,10 @@ class Worker:
 
     async def run(self) -> None:
         """Claim and run jobs until stopped; a database that is away is waited for."""
+        structlog.contextvars.bind_contextvars(worker=str(self.id))
         await self._enlist()
         settler = Settler(self.services.database, self.id)
-        log.info("worker.started", worker=str(self.id))
+        log.info("worker.started")
         async with asyncio.TaskGroup() as group:
             helpers = [
                 group.create_task(settler.run()),
@@ -92,7 +93,7 @@ class Worker:
         with suppress(StoreUnavailable):
             async with self.services.database.connection() as conn:
                 await jobs.retire(conn, self.id)
-        log.info("worker.stopped", worker=str(self.id))
+        log.info("worker.stopped")
 
     async def _enlist(self) -> None:
         try:
@@ -131,6 +132,8 @@ class Worker:
                         if len(found) == slots:
                             self._likely.add(kind)
                         for job in found:
+                            if job.lapsed:
+                                telemetry.LEASES_LOST.labels(kind=job.kind).inc()
                             self._start(group, settler, job)
                         claimed += len(found)
         except StoreUnavailable as exc:
@@ -173,9 +176,11 @@ class Worker:
 
     async def _outcome(self, job: Job) -> Settled | None:
         """Run the job's flow and translate how it ended; None when there is nothing left to settle."""
-        if job.lost >= PATIENCE:
-            return self._dead(job, "lease_lost")
-        with structlog.contextvars.bound_contextvars(job_id=job.id, job_kind=job.kind):
+        subject = "callback_id" if job.kind is JobKind.ADVANCE else "task_id"
+        names = {"job_id": job.id, "job_kind": job.kind, "account": job.account, subject: job.subject}
+        with structlog.contextvars.bound_contextvars(**names):
+            if job.lost >= PATIENCE:
+                return self._dead(job, "lease_lost")
             try:
                 outcome = await self.handlers[job.kind](self.services, job)
             except (Unavailable, ProviderFault) as exc:
@@ -195,6 +200,8 @@ class Worker:
             case Retry(error, delay):
                 pause = delay or self._pause(job)
                 log.info("job.retried", subject=job.subject, attempt=job.attempt, error=error)
+                # What follows a code is for people.
+                telemetry.RETRIES.labels(kind=job.kind, error=error.partition(":")[0]).inc()
                 return Settled(job=job, delay=pause, error=error)
             case Held():
                 return None

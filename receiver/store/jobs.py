@@ -51,6 +51,8 @@ class Job:
     same_error: int
     last_error: str | None
     deliver_by: datetime
+    #: An earlier try's lease ran out before it had ended.
+    lapsed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +116,7 @@ UPDATE job
   FROM picked
  WHERE job.id = picked.id
 RETURNING job.id, kind, subject, account, lease_token AS token, wanted, attempt, lost, same_error, last_error,
-          job.deliver_by
+          job.deliver_by, picked.lapsed
 """
 
 RENEW: Final = """

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import httpcore
 
+from receiver import telemetry
 from receiver.core.errors import FetchBlocked, Misconfigured, ProviderUnreachable
 from receiver.core.model import Account
 from receiver.dialects.wire import WireRequest
@@ -75,16 +76,23 @@ class ProviderClient:
         """
         if not _HEADER.fullmatch(authorization):
             raise Misconfigured(f"account {account.id}: the credentials hold characters that no header can carry")
-        progress = _Progress()
+        progress, outcome = _Progress(), "unreachable"
+        began = asyncio.get_running_loop().time()
         url = account.base_url.rstrip("/") + request.path
         try:
             client = self._client(account)
             async with asyncio.timeout(timeout.total_seconds()):
-                return await _exchange(client, url, request, authorization, progress)
+                answer = await _exchange(client, url, request, authorization, progress)
         except FetchBlocked as exc:
             raise ProviderUnreachable(f"the provider's address is not allowed: {exc}", sent=progress.sent) from exc
         except (TimeoutError, *TRANSPORT_ERRORS) as exc:
             raise ProviderUnreachable(f"no answer: {type(exc).__name__}", sent=progress.sent) from exc
+        else:
+            outcome = "answered"
+            return answer
+        finally:
+            took = asyncio.get_running_loop().time() - began
+            telemetry.PROVIDER_SECONDS.labels(account=account.id, method=request.method, outcome=outcome).observe(took)
 
     async def aclose(self) -> None:
         """Close every connection, also busy ones."""
