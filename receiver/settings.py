@@ -139,9 +139,8 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address that web listens on")
     port: int = Field(default=8080, ge=0, le=65535, description="Port that web listens on; 0 takes a free one")
-    worker_port: int = Field(
-        default=8081, ge=0, le=65535, description="Port of a worker's health and metrics, on the loopback address"
-    )
+    worker_host: str = Field(default="127.0.0.1", description="Address of a worker's health and metrics")
+    worker_port: int = Field(default=8081, ge=0, le=65535, description="Port of a worker's health and metrics")
     public_url: str | None = Field(
         default=None,
         pattern=r"^https?://[^/?#\s]+[^?#\s]*$",

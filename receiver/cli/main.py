@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from receiver.cli import accounts, acts, demo, keys, ledger, run, tasks
+from receiver.cli import accounts, acts, demo, health, keys, ledger, run, tasks
 from receiver.core.errors import ReceiverError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command()(run.serve)
 app.command()(run.web)
 app.command()(run.worker)
 app.command()(run.migrate)
+app.command()(health.health)
 # The sandbox reads its own options, so that it has the same ones without us.
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
     run.sandbox

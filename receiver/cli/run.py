@@ -71,9 +71,8 @@ def worker() -> None:
         async with wiring.open_services(settings) as services:
             stop = stop_on_signal()
             work = Worker(services, stop=stop)
-            ops = serve_app(
-                build_ops_app(services), host="127.0.0.1", port=settings.worker_port, name="worker", stop=stop
-            )
+            app = build_ops_app(services)
+            ops = serve_app(app, host=settings.worker_host, port=settings.worker_port, name="worker", stop=stop)
             async with asyncio.TaskGroup() as group:
                 group.create_task(work.run())
                 group.create_task(ops)
