@@ -134,7 +134,7 @@ async def adopt(services: Services, key: Key, adoption: Adoption) -> TaskId:
         new = _adopted(services, key, adoption)
         async with services.database.transaction() as conn:
             await _check_unknown(conn, key.owner, adoption)
-            await spending.guard(conn, deal.account, key, services.clock())
+            await spending.guard(conn, key, [deal.account], services.clock())
             due_at = await tasks.adopt(conn, new, adoption.provider_task_id, longest=deal.profile.longest)
             if due_at is None:
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -12,11 +12,13 @@ from receiver.core import ids
 from receiver.core.errors import NotFound, Unauthorized
 from receiver.core.model import Asset, AssetId, AssetState, TaskId
 from receiver.flow.services import Services
-from receiver.store import assets, events, inbox, keys, ledger, tasks
+from receiver.store import assets, events, inbox, keys, ledger, listing, tasks
+from receiver.store.db import Connection
 from receiver.store.events import Told
 from receiver.store.keys import Key
 from receiver.store.ledger import Line, Unarchived
-from receiver.store.tasks import Filter, Locked
+from receiver.store.listing import Filter
+from receiver.store.tasks import Locked
 from receiver.transfer.bucket import ObjectStream
 
 #: How long a presigned URL works.
@@ -27,6 +29,7 @@ __all__ = [
     "Key",
     "Line",
     "Locked",
+    "Page",
     "Sums",
     "Told",
     "Unarchived",
@@ -37,10 +40,20 @@ __all__ = [
     "is_ready",
     "link",
     "page",
+    "story",
     "sums",
     "task",
     "task_and_story",
+    "task_id",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some tasks, newest first, and whether there are older ones."""
+
+    tasks: Sequence[Locked]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +89,7 @@ async def task(services: Services, owner: str, text: str) -> Locked:
         NotFound: There is none.
     """
     async with services.database.connection() as conn:
-        found = await tasks.get(conn, _task_id(text))
-    if found is None or found.task.owner != owner:
-        raise NotFound("no such task")
-    return found
-
-
-async def page(services: Services, wanted: Filter) -> list[Locked]:
-    """Return one page of tasks, newest first."""
-    async with services.database.connection() as conn:
-        return await tasks.newest(conn, wanted)
+        return await _task(conn, owner, text)
 
 
 async def task_and_story(services: Services, owner: str, text: str) -> tuple[Locked, list[Told]]:
@@ -95,9 +99,30 @@ async def task_and_story(services: Services, owner: str, text: str) -> tuple[Loc
     Raises:
         NotFound: There is none.
     """
-    found = await task(services, owner, text)
     async with services.database.connection() as conn:
+        found = await _task(conn, owner, text)
         return found, await events.of(conn, found.task.id)
+
+
+async def story(services: Services, owner: str, text: str) -> list[Told]:
+    """
+    Return all events of a task of *owner*, the oldest first.
+
+    Raises:
+        NotFound: There is no such task.
+    """
+    number = task_id(text)
+    async with services.database.connection() as conn:
+        if not await tasks.owned(conn, number, owner):
+            raise NotFound("no such task")
+        return await events.of(conn, number)
+
+
+async def page(services: Services, wanted: Filter) -> Page:
+    """Return one page of tasks, newest first."""
+    async with services.database.connection() as conn:
+        found = await listing.newest(conn, replace(wanted, limit=wanted.limit + 1))
+    return Page(found[: wanted.limit], more=len(found) > wanted.limit)
 
 
 async def asset(services: Services, owner: str, text: str) -> Asset:
@@ -162,8 +187,21 @@ async def is_ready(services: Services) -> None:
         await conn.execute("SELECT 1")
 
 
-def _task_id(text: str) -> TaskId:
+def task_id(text: str) -> TaskId:
+    """
+    Return the id that *text* spells.
+
+    Raises:
+        NotFound: It spells none.
+    """
     number = ids.parse_task_id(text)
     if number is None:
         raise NotFound("no such task")
     return number
+
+
+async def _task(conn: Connection, owner: str, text: str) -> Locked:
+    found = await tasks.get(conn, task_id(text))
+    if found is None or found.task.owner != owner:
+        raise NotFound("no such task")
+    return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from receiver.core.errors import SpendLimit
 from receiver.core.model import Account
@@ -13,26 +14,39 @@ from receiver.store.keys import Key
 from receiver.store.spend import Spent
 
 
-async def guard(conn: Connection, account: Account, key: Key, now: datetime) -> None:
+async def guard(conn: Connection, key: Key, payers: Sequence[Account], now: datetime) -> None:
     """
-    Refuse one more task once a limit is reached; the caller accepts it in the same transaction.
+    Refuse new tasks that would pass a limit; the caller accepts them in the same transaction.
 
     Only what has a limit is locked and counted. Units count when their task ends,
     so tasks under way may pass the limit of units by what they cost.
+
+    Args:
+        conn: Of the transaction.
+        key: Who asks.
+        payers: The account of each new task.
+        now: The time (UTC).
 
     Raises:
         SpendLimit: Says which limit, and when it opens again.
     """
     midnight = start_of_day(now)
     opens_in = midnight + timedelta(days=1) - now
-    if key.daily_tasks is not None or key.daily_units is not None:
+    if _is_limited(key):
         await keys.lock(conn, key.id)
         spent = await spend.of_key(conn, key.id, midnight)
-        _check(f"key {key.id}", spent, key.daily_tasks, key.daily_units, opens_in)
-    if account.daily_tasks is not None or account.daily_units is not None:
-        await accounts.lock(conn, account.id)
-        spent = await spend.of_account(conn, account.id, midnight)
-        _check(f"account {account.id}", spent, account.daily_tasks, account.daily_units, opens_in)
+        _check(f"key {key.id}", spent, key, len(payers), opens_in)
+    shares = Counter(account.id for account in payers)
+    for account in sorted({each.id: each for each in payers}.values(), key=lambda each: each.id):
+        if _is_limited(account):
+            await accounts.lock(conn, account.id)
+            spent = await spend.of_account(conn, account.id, midnight)
+            _check(f"account {account.id}", spent, account, shares[account.id], opens_in)
+
+
+def is_free(key: Key, payers: Sequence[Account]) -> bool:
+    """Return whether nobody who pays has a limit, so that `guard` has nothing to do."""
+    return not _is_limited(key) and not any(_is_limited(each) for each in payers)
 
 
 def start_of_day(now: datetime) -> datetime:
@@ -40,8 +54,14 @@ def start_of_day(now: datetime) -> datetime:
     return now.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _check(whose: str, spent: Spent, tasks: int | None, units: Decimal | None, opens_in: timedelta) -> None:
-    if tasks is not None and spent.tasks >= tasks:
-        raise SpendLimit(f"{whose}: {spent.tasks} tasks of {tasks} today (UTC)", opens_in=opens_in)
+def _is_limited(payer: Account | Key) -> bool:
+    return payer.daily_tasks is not None or payer.daily_units is not None
+
+
+def _check(whose: str, spent: Spent, payer: Account | Key, new: int, opens_in: timedelta) -> None:
+    limit, units = payer.daily_tasks, payer.daily_units
+    if limit is not None and spent.tasks + new > limit:
+        more = f", and these are {new} more" if new > 1 else ""
+        raise SpendLimit(f"{whose}: {spent.tasks} tasks of {limit} today (UTC){more}", opens_in=opens_in)
     if units is not None and spent.units >= units:
         raise SpendLimit(f"{whose}: {spent.units} units of {units} today (UTC)", opens_in=opens_in)

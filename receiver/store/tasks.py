@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 
+from receiver.core import deadlines
 from receiver.core.model import AccountId, Asset, State, Task, TaskId, Trust
 from receiver.store import assets
 from receiver.store.db import Connection, every, one
@@ -48,36 +49,35 @@ class Earlier:
     request_hash: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Which tasks a list shows; None means any."""
-
-    owner: str
-    state: State | None = None
-    account: str | None = None
-    #: Only ids below it: where the page before ended.
-    before: int | None = None
-    limit: int = 50
-
-
 ADD: Final = """
--- store.tasks.add: one row per new task; a used id or idempotency key is left out of the answer
-INSERT INTO task (id, owner, account, kind, input, reference, labels, idempotency_key, request_hash, api_key,
-                  state, submit_by, due_at)
-SELECT id, owner, account, kind, input, reference, labels, idempotency_key, request_hash, api_key,
-       'accepted', now() + %(submit_within)s, now() + %(submit_within)s
-  FROM unnest(%(ids)s::bigint[], %(owners)s::text[], %(accounts)s::text[], %(kinds)s::text[], %(inputs)s::jsonb[],
-              %(references)s::text[], %(labels)s::jsonb[], %(keys)s::text[],
-              %(hashes)s::bytea[], %(api_keys)s::text[])
-       AS x (id, owner, account, kind, input, reference, labels, idempotency_key, request_hash, api_key)
- ORDER BY id
-ON CONFLICT DO NOTHING
-RETURNING id, created_at, submit_by
+-- store.tasks.add: new tasks, their first events and their submit jobs at once: most of what a submit costs are round
+-- trips; a used id or idempotency key is left out of the answer
+WITH new AS (
+    INSERT INTO task (id, owner, account, kind, input, reference, labels, idempotency_key, request_hash, api_key,
+                      state, submit_by, due_at)
+    SELECT id, owner, account, kind, input, reference, labels, idempotency_key, request_hash, api_key,
+           'accepted', now() + %(submit_within)s, now() + %(submit_within)s
+      FROM unnest(%(ids)s::bigint[], %(owners)s::text[], %(accounts)s::text[], %(kinds)s::text[], %(inputs)s::jsonb[],
+                  %(references)s::text[], %(labels)s::jsonb[], %(keys)s::text[],
+                  %(hashes)s::bytea[], %(api_keys)s::text[])
+           AS x (id, owner, account, kind, input, reference, labels, idempotency_key, request_hash, api_key)
+     ORDER BY idempotency_key, id
+    ON CONFLICT DO NOTHING
+    RETURNING *
+), told AS (
+    INSERT INTO event (task_id, type, data)
+    SELECT id, 'task.accepted', jsonb_build_object('account', account, 'kind', kind, 'reference', reference) FROM new
+     ORDER BY id
+), work AS (
+    INSERT INTO job (kind, subject, account, state, run_at, deliver_by)
+    SELECT 'submit', id, account, 'ready', now(), submit_by FROM new ORDER BY id
+)
+SELECT *, now() AS read_at, (SELECT pg_notify('receiver_job', '')) FROM new ORDER BY id
 """
 
 EARLIER: Final = """
--- store.tasks.earlier: what an idempotency key stands for
-SELECT id, request_hash FROM task WHERE owner = %(owner)s AND idempotency_key = %(key)s
+-- store.tasks.earlier: what idempotency keys stand for
+SELECT id, idempotency_key, request_hash FROM task WHERE owner = %(owner)s AND idempotency_key = ANY(%(keys)s)
 """
 
 ADOPT: Final = """
@@ -105,36 +105,27 @@ GET: Final = """
 SELECT *, now() AS read_at FROM task WHERE id = %(id)s
 """
 
+OWNED: Final = """
+-- store.tasks.owned: whether a task is the caller's
+SELECT FROM task WHERE id = %(id)s AND owner = %(owner)s
+"""
+
+ENDED: Final = """
+-- store.tasks.ended: which of these tasks have ended
+SELECT id FROM task WHERE id = ANY(%(ids)s) AND due_at IS NULL
+"""
+
 MOVE: Final = """
 -- store.tasks.move: the only statement that writes task.state
 UPDATE task
    SET state = %(state)s, reason = %(reason)s, detail = %(detail)s, attention = %(attention)s, revision = %(revision)s,
        provider_task_id = %(provider_task_id)s, submit_by = %(submit_by)s, first_sent_at = %(first_sent_at)s,
        last_sent_at = %(last_sent_at)s, sends = %(sends)s, unsure = %(unsure)s, settle_by = %(settle_by)s,
-       due_at = %(due_at)s, ended_at = %(ended_at)s, polls = %(polls)s, last_polled_at = %(last_polled_at)s,
+       due_at = %(due_at)s, deliver_by = %(deliver_by)s, ended_at = %(ended_at)s,
+       polls = %(polls)s, last_polled_at = %(last_polled_at)s,
        no_media = %(no_media)s, asked_again = %(asked_again)s,
        query_wanted = %(query_wanted)s, grace_given = %(grace_given)s, units = %(units)s, trust = %(trust)s
  WHERE id = %(id)s
-"""
-
-NEWEST: Final = """
--- store.tasks.newest: one page, newest first
-SELECT *, now() AS read_at FROM task WHERE owner = %(owner)s AND id < %(before)s ORDER BY id DESC LIMIT %(limit)s
-"""
-
-NEWEST_OF_STATE: Final = """
--- store.tasks.newest: one page of one state, newest first
-SELECT *, now() AS read_at FROM task WHERE owner = %(owner)s AND state = %(state)s AND id < %(before)s
- ORDER BY id DESC LIMIT %(limit)s
-"""
-
-NEWEST_OF_ACCOUNT: Final = """
--- store.tasks.newest: one page of one account, newest first, each state read from its own range of the index
-SELECT t.*, now() AS read_at
-  FROM unnest(%(states)s::text[]) AS s (state)
- CROSS JOIN LATERAL (SELECT * FROM task WHERE owner = %(owner)s AND account = %(account)s AND task.state = s.state
-                        AND id < %(before)s ORDER BY id DESC LIMIT %(limit)s) AS t
- ORDER BY t.id DESC LIMIT %(limit)s
 """
 
 IN_FLIGHT: Final = """
@@ -142,15 +133,13 @@ IN_FLIGHT: Final = """
 SELECT count(*) AS n FROM task WHERE account = %(account)s AND state IN ('submitting', 'submitted', 'processing')
 """
 
-_ANY_ID: Final = 2**63 - 1
 
-
-async def add(conn: Connection, new: Sequence[NewTask], *, submit_within: timedelta) -> dict[TaskId, datetime]:
+async def add(conn: Connection, new: Sequence[NewTask], *, submit_within: timedelta) -> list[Locked]:
     """
-    Insert tasks as `accepted`; return id and `submit_by` of those that were inserted.
+    Insert tasks as `accepted`, each with its first event and its submit job; return those that were inserted, by id.
 
     One that is missing from the answer clashes with an id or an idempotency key
-    that exists. The caller writes the events and jobs in the same transaction.
+    that exists. The caller commits.
     """
     rows = await every(
         conn,
@@ -169,7 +158,7 @@ async def add(conn: Connection, new: Sequence[NewTask], *, submit_within: timede
             "api_keys": [t.api_key for t in new],
         },
     )
-    return {row["id"]: row["submit_by"] for row in rows}
+    return [located(row, {}) for row in rows]
 
 
 async def adopt(conn: Connection, new: NewTask, provider_task_id: str, *, longest: timedelta) -> datetime | None:
@@ -186,22 +175,32 @@ async def at_provider(conn: Connection, account: AccountId, provider_task_id: st
     return None if row is None else TaskId(row["id"])
 
 
-async def earlier(conn: Connection, owner: str, key: str) -> Earlier | None:
-    """Return what the idempotency key *key* of *owner* made before."""
-    row = await one(conn, EARLIER, {"owner": owner, "key": key})
-    return None if row is None else Earlier(**row)
+async def earlier(conn: Connection, owner: str, keys: Sequence[str]) -> dict[str, Earlier]:
+    """Return what the idempotency keys of *owner* made before, by key."""
+    rows = await every(conn, EARLIER, {"owner": owner, "keys": list(keys)})
+    return {row["idempotency_key"]: Earlier(row["id"], row["request_hash"]) for row in rows}
 
 
 async def lock(conn: Connection, task: TaskId) -> Locked | None:
     """Lock the row of *task* until the transaction ends and return it with its assets; None when there is none."""
     row = await one(conn, LOCK, {"id": task})
-    return None if row is None else _located(row, await assets.of(conn, [task]))
+    return None if row is None else located(row, await assets.of(conn, [task]))
 
 
 async def get(conn: Connection, task: TaskId) -> Locked | None:
     """Return *task* with its assets, unlocked."""
     row = await one(conn, GET, {"id": task})
-    return None if row is None else _located(row, await assets.of(conn, [task]))
+    return None if row is None else located(row, await assets.of(conn, [task]))
+
+
+async def owned(conn: Connection, task: TaskId, owner: str) -> bool:
+    """Return whether *task* is one of *owner*."""
+    return await one(conn, OWNED, {"id": task, "owner": owner}) is not None
+
+
+async def ended(conn: Connection, asked: Sequence[TaskId]) -> list[TaskId]:
+    """Return those of the tasks that have ended."""
+    return [row["id"] for row in await every(conn, ENDED, {"ids": list(asked)})]
 
 
 async def move(conn: Connection, task: Task) -> None:
@@ -210,27 +209,8 @@ async def move(conn: Connection, task: Task) -> None:
 
     `due_at` and `ended_at` must fit the state, or the database refuses.
     """
-    values = {name: getattr(task, name) for name in Task.__slots__}
-    await conn.execute(MOVE, {name: values[name] for name in values if name not in {"input", "labels", "assets"}})
-
-
-async def newest(conn: Connection, wanted: Filter) -> list[Locked]:
-    """Return one page of tasks with their assets, newest first."""
-    params: dict[str, object] = {
-        "owner": wanted.owner,
-        "account": wanted.account,
-        "before": wanted.before or _ANY_ID,
-        "limit": wanted.limit,
-    }
-    if wanted.account is not None:
-        states = list(State) if wanted.state is None else [wanted.state]
-        rows = await every(conn, NEWEST_OF_ACCOUNT, {**params, "states": states})
-    elif wanted.state is not None:
-        rows = await every(conn, NEWEST_OF_STATE, {**params, "state": wanted.state})
-    else:
-        rows = await every(conn, NEWEST, params)
-    found = await assets.of(conn, [row["id"] for row in rows])
-    return [_located(row, found) for row in rows]
+    values = {name: getattr(task, name) for name in Task.__slots__ if name not in {"input", "labels", "assets"}}
+    await conn.execute(MOVE, {**values, "deliver_by": deadlines.deliver_by(task)})
 
 
 async def in_flight(conn: Connection, account: AccountId) -> int:
@@ -239,7 +219,8 @@ async def in_flight(conn: Connection, account: AccountId) -> int:
     return 0 if row is None else int(row["n"])
 
 
-def _located(row: dict[str, Any], found: Mapping[TaskId, tuple[Asset, ...]]) -> Locked:
+def located(row: Mapping[str, Any], found: Mapping[TaskId, tuple[Asset, ...]]) -> Locked:
+    """Make a task of its row and its assets."""
     values = {name: row[name] for name in Task.__slots__ if name != "assets"}
     values["state"] = State(row["state"])
     values["trust"] = None if row["trust"] is None else Trust(row["trust"])

@@ -6,15 +6,13 @@ from pydantic import ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.core import ids
-from receiver.core.errors import NotFound
 from receiver.core.model import AccountId, TaskId
 from receiver.flow import act, query
 from receiver.flow.act import Adoption
 from receiver.flow.services import Services
 from receiver.web.auth import caller_of, owner_of
-from receiver.web.bodies import Taken, answer, check_names, check_text, read_model
-from receiver.web.tasks import task_view
+from receiver.web.bodies import Taken, check_names, check_text, read_model
+from receiver.web.tasks import task_answer
 
 
 class AdoptBody(Taken):
@@ -93,12 +91,8 @@ async def adopt(request: Request) -> Response:
 
 
 def _task(request: Request) -> TaskId:
-    number = ids.parse_task_id(request.path_params["task"])
-    if number is None:
-        raise NotFound("no such task")
-    return number
+    return query.task_id(request.path_params["task"])
 
 
 async def _answer(services: Services, owner: str, task: TaskId, *, status: int) -> Response:
-    found = await query.task(services, owner, str(task))
-    return answer(task_view(services, found), status=status, headers={"Location": f"/v1/tasks/{task}"})
+    return task_answer(services, await query.task(services, owner, str(task)), status=status)

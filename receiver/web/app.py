@@ -12,6 +12,7 @@ from receiver.core.errors import ReceiverError
 from receiver.flow.callback import Intake
 from receiver.flow.gauges import WebGauges, WorkerGauges
 from receiver.flow.services import Services
+from receiver.flow.waiting import Waiting
 from receiver.web import ops, problems
 from receiver.web.access import AccessLog
 from receiver.web.callbacks import Callbacks, Shortcut
@@ -37,6 +38,7 @@ def build_app(services: Services, intake: Intake) -> Starlette:
         middleware=[Middleware(AccessLog), Middleware(problems.CrashGuard), Middleware(Shortcut, route=hot)],
     )
     app.state.services = services
+    app.state.waiting = Waiting(services)
     app.state.gauges = WebGauges(services)
     app.state.reference = reference()
     return app

@@ -25,12 +25,13 @@ and one line in `receiver.web.operations.OPERATIONS`, without which it is not se
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Annotated, Any, Final, NoReturn, TypeVar, get_origin, overload
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError, to_json
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -42,6 +43,10 @@ from receiver.core.errors import BodyTooLarge, FieldError, InvalidInput, Malform
 MAX_BODY: Final = 256 * 1024
 #: Of a whole number in a query; all of them fit in PostgreSQL's bigint.
 _DIGITS: Final = 18
+_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+#: Of a moment in a query: what can be reckoned with.
+_FIRST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime(3000, 1, 1, tzinfo=UTC)
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -70,6 +75,32 @@ def _digits(value: object) -> object:
 
 #: A whole number in a query; more than `int` would take, such as "1_000" or " 5.0", is refused.
 Whole = Annotated[int, BeforeValidator(_digits)]
+
+
+def _signed(value: object) -> object:
+    if isinstance(value, str):
+        _digits(value.removeprefix("-"))
+    return value
+
+
+#: A whole number in a query that may be below zero.
+Signed = Annotated[int, BeforeValidator(_signed)]
+
+
+def _within_reach(value: datetime) -> datetime:
+    if not _FIRST <= value < _LAST:
+        raise PydanticCustomError("instant", "must lie between the years 2000 and 3000")
+    return value
+
+
+def _spelled(value: object) -> object:
+    if isinstance(value, str) and not _INSTANT.fullmatch(value):
+        raise PydanticCustomError("instant", "must be like 2026-01-31T12:00:00Z; in a URL a + is written %2B")
+    return value
+
+
+#: A moment in a query, RFC 3339.
+Instant = Annotated[AwareDatetime, BeforeValidator(_spelled), AfterValidator(_within_reach)]
 
 
 async def read_body(receive: Receive, *, limit: int = MAX_BODY) -> bytes:
@@ -121,16 +152,16 @@ def read_query(request: Request, model: type[_Model]) -> _Model:
     return read
 
 
-async def read_model(request: Request, model: type[_Model], *, empty: bool = False) -> _Model:
+async def read_model(request: Request, model: type[_Model], *, empty: bool = False, limit: int = MAX_BODY) -> _Model:
     """
     Read a JSON body into *model*; with *empty*, no body at all means the defaults.
 
     Raises:
         MalformedBody: It is no JSON.
         InvalidInput: Each field that is missing, unknown or of the wrong type is named.
-        BodyTooLarge: More than `MAX_BODY` bytes came.
+        BodyTooLarge: More than *limit* bytes came.
     """
-    raw = await read_body(request.receive)
+    raw = await read_body(request.receive, limit=limit)
     if empty and not raw:
         raw = b"{}"
     try:

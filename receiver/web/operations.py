@@ -30,7 +30,7 @@ from receiver.core.errors import (
     StoreUnavailable,
     TokenUnknown,
 )
-from receiver.web import accounts, acts, assets, callbacks, ledger, ops, reference, tasks
+from receiver.web import accounts, acts, assets, batch, callbacks, ledger, ops, reference, tasks
 from receiver.web.operation import JSON, Header, Operation, Reply
 
 #: What each group of operations is about, in the order of the document.
@@ -85,6 +85,16 @@ OPERATIONS: Final = (
         problems=(IdempotencyMismatch, SpendLimit),
     ),
     Operation(
+        name="tasks_create_all",
+        method="POST",
+        path="/v1/tasks:batch",
+        handler=batch.create,
+        tag="tasks",
+        takes=batch.BatchBody,
+        gives={202: Reply("The tasks are durable, in the order of the batch", batch.BatchView)},
+        problems=(IdempotencyMismatch, SpendLimit),
+    ),
+    Operation(
         name="tasks_list",
         method="GET",
         path="/v1/tasks",
@@ -110,6 +120,7 @@ OPERATIONS: Final = (
         path="/v1/tasks/{task}",
         handler=tasks.show,
         tag="tasks",
+        query=tasks.ShowQuery,
         gives={200: Reply("The task", tasks.TaskStory)},
         problems=(NotFound,),
     ),

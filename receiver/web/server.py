@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
@@ -60,7 +60,8 @@ async def serve_web(services: Services, *, host: str, port: int) -> None:
     keeping.add_done_callback(lambda _: stop.set())
     try:
         app = build_app(services, intake)
-        await serve(app, host=host, port=port, name="web", stop=stop, protocol=GatheringProtocol)
+        release = app.state.waiting.close
+        await serve(app, host=host, port=port, name="web", stop=stop, release=release, protocol=GatheringProtocol)
     finally:
         keeping.cancel()
         await asyncio.wait({keeping})
@@ -75,9 +76,14 @@ async def serve(
     port: int,
     name: str,
     stop: asyncio.Event | None = None,
+    release: Callable[[], None] | None = None,
     protocol: type[asyncio.Protocol] = HttpToolsProtocol,
 ) -> None:
-    """Serve *app* until *stop* is set; without one, until SIGTERM or SIGINT."""
+    """
+    Serve *app* until *stop* is set; without one, until SIGTERM or SIGINT.
+
+    *release* lets go of requests that would only wait.
+    """
     config = uvicorn.Config(
         app,
         host=host,
@@ -99,6 +105,8 @@ async def serve(
     waiting = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = True
+    if release is not None:
+        release()
     waiting.cancel()
     await serving
     log.info("server.stopped", role=name)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from datetime import timedelta
+from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from receiver.core import deadlines, ids
+from receiver.core import deadlines
 from receiver.core.errors import FieldError, InvalidInput
-from receiver.core.model import AccountId, State, Trust
+from receiver.core.model import AccountId, State, TaskId, Trust
 from receiver.flow import query
 from receiver.flow.accept import Order, accept
 from receiver.flow.query import Filter, Locked, Told
 from receiver.flow.services import Services
+from receiver.flow.waiting import Waiting
+from receiver.web import cursors
 from receiver.web.assets import AssetView, asset_view
 from receiver.web.auth import caller_of, owner_of
 from receiver.web.bodies import (
     Given,
+    Instant,
     Moment,
+    Signed,
     Taken,
     Whole,
     answer,
@@ -36,6 +42,12 @@ DEFAULT_PAGE: Final = 50
 LARGEST_PAGE: Final = 200
 #: Characters.
 LONGEST_KEY: Final = 255
+#: Labels of a task, and so of a filter.
+MOST_LABELS: Final = 32
+#: Seconds that a filter may look ahead or back.
+LONGEST: Final = 10 * 365 * 86_400
+#: `attention` of a filter that takes any reason.
+ANY: Final = "any"
 
 
 class TaskBody(Taken):
@@ -50,15 +62,47 @@ class TaskBody(Taken):
         " kind takes; a 422 names each field that is wrong and what it may hold"
     )
     reference: str | None = Field(default=None, max_length=255, description="Your own id; not unique")
-    labels: dict[str, str] = Field(default_factory=dict, max_length=32, description="Your own names and values")
+    labels: dict[str, str] = Field(
+        default_factory=dict, max_length=MOST_LABELS, description="Your own names and values"
+    )
+
+
+class ShowQuery(Taken):
+    """How a task is shown."""
+
+    wait: Whole = Field(
+        default=0,
+        ge=0,
+        le=60,
+        description="Answer when the task has ended, or after this many seconds, with the task as it is then",
+    )
 
 
 class ListQuery(Taken):
-    """Which tasks a page holds."""
+    """Which tasks a page holds; all that is given must be true of a task."""
 
-    state: State | None = Field(default=None, description="Only tasks in this state")
+    state: tuple[State, ...] = Field(
+        default=(), description="Only tasks in this state; given several times, in one of these"
+    )
     account: str | None = Field(default=None, description="Only tasks of this account")
-    cursor: str | None = Field(default=None, description="The `next_cursor` of an earlier answer")
+    kind: str | None = Field(default=None, description="Only tasks of this kind, such as text-to-audio")
+    label: tuple[Annotated[str, Field(pattern="^[^:]+:")], ...] = Field(
+        default=(),
+        max_length=MOST_LABELS,
+        description="Only tasks with this label, as `name:value`; given several times, with all of these",
+    )
+    reference: str | None = Field(default=None, description="Only tasks with this reference of yours")
+    slack_below: Signed | None = Field(
+        default=None, ge=-LONGEST, le=LONGEST, description="Only open tasks with less time left than this many seconds"
+    )
+    attention: str | None = Field(
+        default=None, description="Only tasks at which a person must look for this reason; `any` is for any reason"
+    )
+    created_after: Instant | None = Field(default=None, description="Only tasks made at this time (RFC 3339) or later")
+    created_before: Instant | None = Field(default=None, description="Only tasks made before this time (RFC 3339)")
+    cursor: str | None = Field(
+        default=None, description="The `next_cursor` of an earlier answer to the same question; `limit` may change"
+    )
     limit: Whole = Field(default=DEFAULT_PAGE, ge=1, le=LARGEST_PAGE, description="Tasks of one page")
 
 
@@ -125,41 +169,67 @@ async def create(request: Request) -> Response:
     caller = await caller_of(request)
     body = await read_model(request, TaskBody)
     check_names(body.reference, body.labels)
-    order = Order(
-        account=AccountId(body.account),
-        kind=body.kind,
-        input=body.input,
-        reference=body.reference,
-        labels=body.labels,
-        idempotency_key=_idempotency_key(request),
-    )
-    accepted = await accept(services, caller, order)
-    found = await query.task(services, caller.owner, str(accepted.id))
-    return answer(task_view(services, found), status=202, headers={"Location": f"/v1/tasks/{accepted.id}"})
+    accepted = await accept(services, caller, order_of(body, _idempotency_key(request)))
+    found = accepted.made or await query.task(services, caller.owner, str(accepted.id))
+    return task_answer(services, found, status=202)
 
 
 async def show(request: Request) -> Response:
-    """Show a task with its assets and its events."""
+    """
+    Show a task with its assets and its events.
+
+    With `wait` the answer comes when the task has ended, or when the time is over. Where too many wait already, or the
+    service stops, it comes at once: look at `state`, and ask again.
+    """
     services: Services = request.app.state.services
-    found, told = await query.task_and_story(services, await owner_of(request), request.path_params["task"])
+    owner, text = await owner_of(request), request.path_params["task"]
+    asked = read_query(request, ShowQuery)
+    if asked.wait and (await query.task(services, owner, text)).task.due_at is not None:
+        await _end_of(request, query.task_id(text), within=timedelta(seconds=asked.wait))
+    found, told = await query.task_and_story(services, owner, text)
     return answer(TaskStory(**_fields(services, found), events=_events(told)))
 
 
 async def events(request: Request) -> Response:
     """Tell the whole story of a task."""
     services: Services = request.app.state.services
-    _, told = await query.task_and_story(services, await owner_of(request), request.path_params["task"])
+    told = await query.story(services, await owner_of(request), request.path_params["task"])
     return answer(EventList(events=_events(told)))
 
 
 async def listing(request: Request) -> Response:
-    """List tasks, newest first, page by page."""
+    """
+    List tasks, newest first, page by page.
+
+    Tasks that are made while you read on are not among the pages that follow, and none of the others is left out.
+    """
     services: Services = request.app.state.services
     owner = await owner_of(request)
-    wanted = _filter(read_query(request, ListQuery), owner)
-    found = await query.page(services, wanted)
-    more = str(found[-1].task.id) if len(found) == wanted.limit else None
-    return answer(TaskPage(tasks=tuple(task_view(services, each) for each in found), next_cursor=more))
+    asked = read_query(request, ListQuery)
+    page = await query.page(services, _filter(asked, owner))
+    return answer(
+        TaskPage(
+            tasks=tuple(task_view(services, each) for each in page.tasks),
+            next_cursor=cursors.write(page.tasks[-1].task.id, asked) if page.more else None,
+        )
+    )
+
+
+def order_of(body: TaskBody, idempotency_key: str | None) -> Order:
+    """Return what *body* asks for."""
+    return Order(
+        account=AccountId(body.account),
+        kind=body.kind,
+        input=body.input,
+        reference=body.reference,
+        labels=body.labels,
+        idempotency_key=idempotency_key,
+    )
+
+
+def task_answer(services: Services, found: Locked, *, status: int) -> Response:
+    """Answer with a task and where it is."""
+    return answer(task_view(services, found), status=status, headers={"Location": f"/v1/tasks/{found.task.id}"})
 
 
 def task_view(services: Services, found: Locked) -> TaskView:
@@ -207,8 +277,54 @@ def _idempotency_key(request: Request) -> str | None:
     return key
 
 
+async def _end_of(request: Request, task: TaskId, *, within: timedelta) -> None:
+    """
+    Return when *task* has ended or need not be waited for any longer.
+
+    Raises:
+        ClientDisconnect: Nobody waits for the answer any more.
+    """
+    waiting: Waiting = request.app.state.waiting
+    end = asyncio.ensure_future(waiting.end_of(task, within=within))
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({end, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not end.done():
+            raise ClientDisconnect
+        await end
+    finally:
+        end.cancel()
+        gone.cancel()
+        await asyncio.wait({end, gone})
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def _filter(asked: ListQuery, owner: str) -> Filter:
-    before = None if asked.cursor is None else ids.parse_task_id(asked.cursor)
-    if asked.cursor is not None and before is None:
-        raise InvalidInput([FieldError("cursor", "must be the next_cursor of an earlier answer")])
-    return Filter(owner=owner, state=asked.state, account=asked.account, before=before, limit=asked.limit)
+    return Filter(
+        owner=owner,
+        states=asked.state,
+        account=asked.account,
+        kind=asked.kind,
+        labels=_labels(asked.label),
+        reference=asked.reference,
+        slack_below=None if asked.slack_below is None else timedelta(seconds=asked.slack_below),
+        attention=None if asked.attention == ANY else asked.attention,
+        attended=asked.attention == ANY,
+        created_after=asked.created_after,
+        created_before=asked.created_before,
+        before=cursors.read(asked.cursor, asked),
+        limit=asked.limit,
+    )
+
+
+def _labels(given: Sequence[str]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for each in given:
+        name, _, value = each.partition(":")
+        if labels.setdefault(name, value) != value:
+            raise InvalidInput([FieldError("label", f"{name}: a task has one value of a label")])
+    return labels

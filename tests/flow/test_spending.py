@@ -113,7 +113,7 @@ def test_a_limit_opens_again_at_midnight_utc(stage: Stage) -> None:
 def test_a_repeat_is_answered_also_when_the_day_is_spent(stage: Stage) -> None:
     async def story(rig: Rig) -> None:
         first = await order(rig, once="scene-12")
-        assert await order(rig, once="scene-12") == Accepted(first.id, repeated=True)
+        assert await order(rig, once="scene-12") == Accepted(first.id, made=None)
         with pytest.raises(IdempotencyMismatch):
             await order(rig, once="scene-12", prompt="hail")
         with pytest.raises(SpendLimit):
@@ -126,7 +126,7 @@ def test_the_same_order_many_times_at_once_is_one_task_and_counts_once(stage: St
     async def story(rig: Rig) -> None:
         told = await asyncio.gather(*(order(rig, once="scene-12") for _ in range(10)))
         assert len({each.id for each in told}) == 1
-        assert sum(not each.repeated for each in told) == 1
+        assert sum(each.made is not None for each in told) == 1
         await order(rig)
         with pytest.raises(SpendLimit):
             await order(rig)

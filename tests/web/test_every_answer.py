@@ -22,6 +22,7 @@ from starlette.applications import Starlette
 
 from receiver.core.model import CreateId, JobKind, State, TaskId
 from receiver.transfer.bucket import Bucket
+from receiver.web import batch
 from receiver.web.app import build_app
 from receiver.web.openapi import document
 from receiver.web.server import serve
@@ -104,6 +105,18 @@ async def create_beyond_the_limit(scene: Scene) -> httpx.Response:
     return await scene.ask("tasks_create", json=BODY, headers={"Authorization": "Bearer frugal-key"})
 
 
+async def create_all_with_another_body(scene: Scene) -> httpx.Response:
+    await scene.ask("tasks_create_all", json={"tasks": [BODY | {"idempotency_key": "b"}]})
+    another = BODY | {"idempotency_key": "b", "reference": "another"}
+    return await scene.ask("tasks_create_all", json={"tasks": [another]})
+
+
+async def create_all_beyond_the_limit(scene: Scene) -> httpx.Response:
+    await add_key(scene.rig, "frugal", "frugal-key", daily_tasks=1)
+    headers = {"Authorization": "Bearer frugal-key"}
+    return await scene.ask("tasks_create_all", json={"tasks": [BODY, BODY]}, headers=headers)
+
+
 ADOPTION: Final = {"account": ACCOUNT, "kind": "text-to-audio", "provider_task_id": "p9"}
 
 
@@ -170,6 +183,12 @@ ROWS: Final[dict[tuple[str, str], Driver]] = {
     ("tasks_create", "202"): lambda scene: scene.post(key="k"),
     ("tasks_create", "idempotency_mismatch"): create_with_another_body,
     ("tasks_create", "spend_limit"): create_beyond_the_limit,
+    ("tasks_create_all", "202"): lambda scene: scene.ask("tasks_create_all", json={"tasks": [BODY, BODY]}),
+    ("tasks_create_all", "idempotency_mismatch"): create_all_with_another_body,
+    ("tasks_create_all", "spend_limit"): create_all_beyond_the_limit,
+    ("tasks_create_all", "body_too_large"): lambda scene: scene.ask(
+        "tasks_create_all", content=b" " * (batch.MAX_BODY + 1)
+    ),
     ("tasks_list", "200"): lambda scene: after(scene.rig.accept(), lambda _: scene.ask("tasks_list")),
     ("tasks_adopt", "202"): lambda scene: scene.ask("tasks_adopt", json=ADOPTION),
     ("tasks_adopt", "already_known"): adopt_twice,
