@@ -1,5 +1,5 @@
 """
-Is it the audio that was promised, and all of it? Told from the bytes alone.
+Is it the media that was promised, and all of it? Told from the bytes alone.
 
 The container is walked to its end, because no library notices a truncation
 (storage.md 3.3). The walk also gives the duration. A song of 20 MB takes some
@@ -14,17 +14,18 @@ from typing import BinaryIO, Final
 
 from receiver.core.errors import MediaInvalid
 from receiver.core.model import Format
-from receiver.transfer import mp3, wav
+from receiver.transfer import mp3, mp4, wav
 from receiver.transfer.sniffed import Completeness, Sniffed, unrecognised
 
 __all__ = ["MEDIA_TYPES", "Completeness", "Sniffed", "judge", "sniff"]
 
 #: The type under which a format is stored: of what was proven, never what a host said.
-MEDIA_TYPES: Final[Mapping[Format, str]] = MappingProxyType({Format.MP3: "audio/mpeg", Format.WAV: "audio/wav"})
+MEDIA_TYPES: Final[Mapping[Format, str]] = MappingProxyType(
+    {Format.MP3: "audio/mpeg", Format.WAV: "audio/wav", Format.MP4: "video/mp4", Format.M4A: "audio/mp4"},
+)
 
 #: Other things by their bytes at an offset, named so that people see what a host sends.
 _OTHERS: Final = (
-    (4, b"ftyp", "container_mp4"),
     (0, b"OggS", "container_ogg"),
     (0, b"fLaC", "container_flac"),
     (0, b"FORM", "container_aiff"),
@@ -57,7 +58,7 @@ def sniff(file: BinaryIO, size: int) -> Sniffed:
     for offset, magic, why in _OTHERS:
         if head.startswith(magic, offset):
             return unrecognised(why)
-    return wav.walk(file, size) or mp3.walk(file, size) or unrecognised("unrecognised")
+    return mp4.walk(file, size) or wav.walk(file, size) or mp3.walk(file, size) or unrecognised("unrecognised")
 
 
 def judge(sniffed: Sniffed, *, expected: Format, length_verified: bool, size: int, min_bytes: int) -> None:
@@ -69,7 +70,7 @@ def judge(sniffed: Sniffed, *, expected: Format, length_verified: bool, size: in
 
     Raises:
         MediaInvalid: With "too_small", "incomplete_<why>", "unproven_<why>", "wrong_format_<format>", or
-            what was found in the place of audio ("error_page", "empty", "container_flac", "unrecognised", …).
+            what was found in the place of media ("error_page", "empty", "container_flac", "unrecognised", …).
     """
     if sniffed.format is None:
         raise MediaInvalid(sniffed.why)

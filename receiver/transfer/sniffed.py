@@ -22,15 +22,17 @@ class Completeness(StrEnum):
 class Sniffed:
     """What the bytes are."""
 
-    #: None when they are no audio that we store.
+    #: None when they are nothing that we store.
     format: Format | None
     completeness: Completeness
     #: Of what was found; None when nothing was.
     duration: timedelta | None = None
+    #: Whether a video has a track of sound.
+    has_sound: bool = True
     #: A stable word for the finding ("walked_to_the_end", "error_page", "container_flac").
     why: str
 
 
 def unrecognised(why: str) -> Sniffed:
-    """Say that the bytes are no audio that we store."""
+    """Say that the bytes are nothing that we store."""
     return Sniffed(format=None, completeness=Completeness.UNKNOWN, why=why)

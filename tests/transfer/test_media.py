@@ -134,7 +134,7 @@ def test_another_stream_behind_an_mp3_is_no_part_of_it() -> None:
         (b'{"error": "expired"}', "error_page"),
         (b"[1]", "error_page"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "error_page"),
-        (b"\x00\x00\x00\x20ftypM4A " + bytes(100), "container_mp4"),
+        (b"\x00\x00\x00\x14ftypheic" + bytes(8), "container_heif"),
         (sound("OGG"), "container_ogg"),
         (sound("FLAC"), "container_flac"),
         (sound("AIFF"), "container_aiff"),
