@@ -207,6 +207,12 @@ def account_variable(account: str, field: str) -> str:
     return f"{PREFIX}ACCOUNTS{NESTED}{account.upper()}{NESTED}{field.upper()}"
 
 
+def own_variable(profile: str, field: str) -> str | None:
+    """Return the provider's own variable that sets *field* of accounts of *profile*, if there is one."""
+    owns = OWN_VARIABLES.get(SAME_KEY.get(profile, profile), ())
+    return next((own.variable for own in owns if own.field == field), None)
+
+
 def variables(account: str = "STUDIO") -> dict[str, FieldInfo | Own]:
     """Return every variable that is read, those of *account* for all accounts; those ending in `_FILE` apart."""
     found: dict[str, FieldInfo | Own] = {

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from importlib import metadata
+from typing import Annotated, NoReturn
 
 import typer
 
-from receiver.cli import accounts, acts, demo, health, keys, ledger, run, tasks
+from receiver.cli import accounts, acts, demo, health, keys, ledger, run, secrets, tasks
 from receiver.core.errors import ReceiverError
 
 app = typer.Typer(
-    help="Submits AI audio jobs, takes the providers' callbacks, and archives the audio before its links die.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(*, asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"receiver {metadata.version('receiver')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=lambda value: _version(asked=value), is_eager=True, help="Show the version"),
+    ] = False,
+) -> None:
+    """Submits AI audio jobs, takes the providers' callbacks, and archives the audio before its links die."""
+    del version
+
+
 app.command()(run.serve)
 app.command()(run.web)
 app.command()(run.worker)
@@ -32,6 +52,7 @@ for act in (acts.cancel, acts.retry, acts.refresh, acts.adopt, acts.events):
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(keys.app, name="keys")
+app.add_typer(secrets.app, name="secrets")
 
 
 def main() -> None:

@@ -34,6 +34,11 @@ AGES: Final = """
 SELECT account, key_id, first_seen_at FROM secret
 """
 
+FORGET: Final = """
+-- store.secrets.forget: a secret that no process shall have any more
+DELETE FROM secret WHERE account = %(account)s AND key_id = %(key_id)s
+"""
+
 NEEDED: Final = """
 -- store.secrets.needed: open tasks by the secret of their callback URL; null where it was not written down
 SELECT sent.key_id, count(DISTINCT task.id) AS tasks, max(task.due_at) AS until
@@ -49,6 +54,11 @@ SELECT sent.key_id, count(DISTINCT task.id) AS tasks, max(task.due_at) AS until
 async def note(conn: Connection, account: str, key_ids: Iterable[str]) -> None:
     """Remember that a process has these secrets; those that are known keep their age."""
     await conn.execute(NOTE, {"account": account, "key_ids": list(key_ids)})
+
+
+async def forget(conn: Connection, account: str, key_id: str) -> None:
+    """Forget the age of a secret; nothing when it has none."""
+    await conn.execute(FORGET, {"account": account, "key_id": key_id})
 
 
 async def ages(conn: Connection) -> Mapping[tuple[str, str], datetime]:
