@@ -271,7 +271,7 @@ def _enveloped(profile: Profile, status: int, root: JsonObject) -> _Envelope:
 def _problem(profile: Profile, status: int, code: str | None) -> ErrorClass | None:
     """Classify by code; but a status that says "later" or "not you" outweighs a code that would reject the task."""
     problem = profile.codes.get(code or "")
-    if problem is None or problem in _REJECTING:
+    if problem is None or (problem in _REJECTING and status in _CLIENT_ERRORS):
         problem = profile.statuses.get(status, problem)
     return problem
 
