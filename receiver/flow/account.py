@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
+from typing import Final
+from urllib.parse import urlsplit
 
 import structlog
 
 from receiver.core.errors import NotFound
 from receiver.core.model import Account, AccountId
+from receiver.core.tokens import key_id
 from receiver.flow import reconcile, spending
 from receiver.flow.services import Deal, Services
-from receiver.store import accounts, db, jobs, spend, tasks
-from receiver.store.accounts import Pause
+from receiver.store import accounts, db, jobs, spend, tasks, weather
+from receiver.store.accounts import ConsoleTest, Pause
 from receiver.store.db import Connection
-from receiver.store.spend import Spent
+from receiver.store.spend import Day, Spent
+from receiver.store.weather import Weather
 
 log = structlog.get_logger(__name__)
+
+__all__ = ["ConsoleTest", "Day", "Standing", "Weather", "all_of", "one", "pause", "resume"]
+
+#: Days (UTC) whose cost is told, today among them.
+DAYS: Final = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +41,36 @@ class Standing:
     waiting: int
     #: Since midnight (UTC).
     spent: Spent
+    #: The newest first, today among them.
+    days: Sequence[Day]
+    weather: Weather
+    test: ConsoleTest | None
+
+    @property
+    def host(self) -> str:
+        """Return where its API is."""
+        return urlsplit(self.account.base_url).netloc.rpartition("@")[2]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return the key ids of its webhook secrets, which reveal nothing of them."""
+        return tuple(key_id(secret) for secret in self.account.webhook_secrets)
 
 
 async def all_of(services: Services) -> list[Standing]:
     """Return the standing of every configured account."""
-    async with services.database.connection() as conn:
-        return [await _standing(services, conn, deal) for deal in services.deals.values()]
+    return await _standings(services, list(services.deals.values()))
+
+
+async def one(services: Services, account: AccountId) -> Standing:
+    """
+    Return the standing of *account*.
+
+    Raises:
+        NotFound: There is no such account.
+    """
+    (found,) = await _standings(services, [_known(services, account)])
+    return found
 
 
 async def pause(services: Services, account: AccountId) -> Standing:
@@ -45,12 +80,12 @@ async def pause(services: Services, account: AccountId) -> Standing:
     Raises:
         NotFound: There is no such account.
     """
-    deal = _known(services, account)
+    _known(services, account)
     async with services.database.transaction() as conn:
         await accounts.lock(conn, account)
         if await accounts.pause_by_hand(conn, account):
             db.on_commit(partial(log.warning, "account.paused", account=account, reason="paused_by_operator"))
-        return await _standing(services, conn, deal)
+    return await one(services, account)
 
 
 async def resume(services: Services, account: AccountId) -> Standing:
@@ -60,10 +95,8 @@ async def resume(services: Services, account: AccountId) -> Standing:
     Raises:
         NotFound: There is no such account.
     """
-    deal = _known(services, account)
-    await reconcile.resume(services, deal)
-    async with services.database.connection() as conn:
-        return await _standing(services, conn, deal)
+    await reconcile.resume(services, _known(services, account))
+    return await one(services, account)
 
 
 def _known(services: Services, account: AccountId) -> Deal:
@@ -73,12 +106,21 @@ def _known(services: Services, account: AccountId) -> Deal:
     return deal
 
 
-async def _standing(services: Services, conn: Connection, deal: Deal) -> Standing:
-    account = deal.account
+async def _standings(services: Services, deals: Sequence[Deal]) -> list[Standing]:
+    async with services.database.connection() as conn:
+        found = await weather.of(conn, [deal.account.id for deal in deals], services.clock())
+        return [await _standing(services, conn, deal.account, found[deal.account.id]) for deal in deals]
+
+
+async def _standing(services: Services, conn: Connection, account: Account, told: Weather) -> Standing:
+    midnight = spending.start_of_day(services.clock())
     return Standing(
         account=account,
         pause=await accounts.get(conn, account.id),
         in_flight=await tasks.in_flight(conn, account.id),
         waiting=await jobs.held_of(conn, account.id),
-        spent=await spend.of_account(conn, account.id, spending.start_of_day(services.clock())),
+        spent=await spend.of_account(conn, account.id, midnight),
+        days=await spend.by_day(conn, account.id, [midnight - timedelta(days=back) for back in range(DAYS)]),
+        weather=told,
+        test=await accounts.last_test(conn, account.id),
     )

@@ -138,7 +138,7 @@ class Intake:
         verdict, by = self._judge_test(deal, posted)
         async with self._services.database.transaction() as conn:
             await accounts.note_test(conn, deal.account.id, verdict, by)
-        log.info("callback.tested", account=deal.account.id, signature=verdict, secret=by)
+        log.info("callback.tested", account=deal.account.id, verdict=verdict, signed_by=by)
         mode = deal.account.signature_mode
         if (verdict is Verdict.BAD and mode is not SignatureMode.NONE) or (
             verdict is Verdict.ABSENT and mode is SignatureMode.REQUIRED

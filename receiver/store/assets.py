@@ -18,6 +18,11 @@ GET: Final = """
 SELECT asset.* FROM asset JOIN task ON task.id = asset.task_id WHERE asset.id = %(id)s AND task.owner = %(owner)s
 """
 
+STORED: Final = """
+-- store.assets.stored: one asset whose bytes are in the bucket, whoever has its task
+SELECT * FROM asset WHERE id = %(id)s AND state = 'stored'
+"""
+
 SAVE: Final = """
 -- store.assets.save: insert or refresh; what is stored stays stored
 INSERT INTO asset (task_id, clip, position, format, state, url, trust, link_expires_at, gone_at, key, size, sha256,
@@ -56,6 +61,12 @@ async def of(conn: Connection, tasks: Sequence[TaskId]) -> Mapping[TaskId, tuple
 async def get(conn: Connection, asset: AssetId, owner: str) -> Asset | None:
     """Return one asset of a task of *owner*."""
     row = await one(conn, GET, {"id": asset, "owner": owner})
+    return None if row is None else _asset(row)
+
+
+async def stored(conn: Connection, asset: AssetId) -> Asset | None:
+    """Return one stored asset, whoever has its task; the caller has seen a proof that it may be given."""
+    row = await one(conn, STORED, {"id": asset})
     return None if row is None else _asset(row)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from pydantic import Field
@@ -11,12 +12,20 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from receiver.core.errors import RangeUnsatisfiable
 from receiver.core.model import Asset, AssetState, Format
-from receiver.flow import query
+from receiver.flow import capability, query
 from receiver.flow.services import Services
 from receiver.web.auth import owner_of
 from receiver.web.bodies import Given, Moment, answer, moment, seconds
 
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+#: To the owner of the key.
+_KEPT: Final = {"Cache-Control": "private, max-age=31536000, immutable"}
+#: To whoever has the URL, which ends with an erasure: no shared cache keeps them, and the URL is told to nobody.
+_OPEN: Final = {
+    "Cache-Control": "private, max-age=3600",
+    "X-Robots-Tag": "noindex, nofollow",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 class AssetView(Given):
@@ -39,6 +48,10 @@ class AssetView(Given):
     url: str | None = Field(
         description="Where the bytes are: a presigned URL that works for 15 minutes, or a path here that needs the key"
     )
+    play_url: str | None = Field(
+        description="Gives the bytes to whoever has it, without a key, for as long as they are kept; only a path where"
+        " no public URL is set"
+    )
 
 
 async def show(request: Request) -> Response:
@@ -57,12 +70,30 @@ async def content(request: Request) -> Response:
     """
     services: Services = request.app.state.services
     found = await query.asset(services, await owner_of(request), request.path_params["asset"])
+    return await _bytes(request, services, found, disposition="attachment", more=_KEPT)
+
+
+async def play(request: Request) -> Response:
+    """
+    Give the bytes of an asset to whoever has its `play_url`.
+
+    For players, and for those who have no key. The bytes come as from
+    `/v1/assets/{asset}/content`. A wrong token is answered as an unknown asset is.
+    """
+    services: Services = request.app.state.services
+    found = await capability.asset(services, request.path_params["asset"], request.path_params["token"])
+    return await _bytes(request, services, found, disposition="inline", more=_OPEN)
+
+
+async def _bytes(
+    request: Request, services: Services, found: Asset, *, disposition: str, more: Mapping[str, str]
+) -> Response:
     etag = f'"{(found.sha256 or b"").hex()}"'
     headers = {
+        **more,
         "ETag": etag,
         "Accept-Ranges": "bytes",
-        "Cache-Control": "private, max-age=31536000, immutable",
-        "Content-Disposition": f'attachment; filename="{query.filename(found)}"',
+        "Content-Disposition": f'{disposition}; filename="{query.filename(found)}"',
         "X-Content-Type-Options": "nosniff",
     }
     known = request.headers.get("if-none-match", "")
@@ -72,12 +103,20 @@ async def content(request: Request) -> Response:
     start, end = span if span is not None else (None, None)
     given = await query.content(services, found, start=start, end=end)
     if isinstance(given, str):
-        return RedirectResponse(given, status_code=307, headers={"Cache-Control": "no-store"})
+        return _pointed(request, found, given, headers, more)
     headers["Content-Length"] = str(given.length)
     if span is not None:
         headers["Content-Range"] = f"bytes {span[0]}-{span[1]}/{found.size}"
     status = 200 if span is None else 206
     return StreamingResponse(given, status_code=status, headers=headers, media_type=found.media_type)
+
+
+def _pointed(request: Request, found: Asset, url: str, headers: Mapping[str, str], more: Mapping[str, str]) -> Response:
+    """Point to a presigned URL, which is good for GET alone: what HEAD asks is known here."""
+    if request.method == "HEAD":
+        told = {**headers, "Content-Length": str(found.size)}
+        return Response(status_code=200, headers=told, media_type=found.media_type)
+    return RedirectResponse(url, status_code=307, headers={**more, "Cache-Control": "no-store"})
 
 
 def asset_view(services: Services, asset: Asset) -> AssetView:
@@ -99,6 +138,7 @@ def asset_view(services: Services, asset: Asset) -> AssetView:
         stored_at=moment(asset.stored_at),
         error=asset.error,
         url=(query.link(services, asset) or f"/v1/assets/{asset.id}/content") if stored else None,
+        play_url=capability.url(services, asset.id) if stored else None,
     )
 
 

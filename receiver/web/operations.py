@@ -30,7 +30,7 @@ from receiver.core.errors import (
     StoreUnavailable,
     TokenUnknown,
 )
-from receiver.web import accounts, acts, assets, batch, callbacks, ledger, ops, reference, tasks
+from receiver.web import accounts, acts, assets, batch, callbacks, inbox, ledger, ops, reference, tasks
 from receiver.web.operation import JSON, Header, Operation, Reply
 
 #: What each group of operations is about, in the order of the document.
@@ -39,13 +39,14 @@ TAGS: Final[Mapping[str, str]] = {
     "assets": "The archived audio.",
     "accounts": "The contracts with providers.",
     "ledger": "What became of everything that was accepted.",
-    "callbacks": "What providers call. The URL of each task carries its own token.",
+    "callbacks": "What providers call, by a URL of each task with its own token; and what they have said.",
     "operating": "Alive, ready, metrics, and this document. No key is needed.",
 }
 PATH_PARAMETERS: Final[Mapping[str, str]] = {
     "task": "The task's id",
     "asset": "The asset's id",
     "account": "The account's name in the settings",
+    "callback": "The callback's id",
     "token": "What proves that the URL was made here",
 }
 
@@ -59,6 +60,7 @@ IF_RANGE: Final = Header("If-Range", "The ETag for which the range is meant; wit
 IF_NONE_MATCH: Final = Header("If-None-Match", "ETags that the caller has already")
 
 LOCATION: Final = Header("Location", "Where the task is", {"type": "string", "format": "uri-reference"})
+LOCATION_OF_CALLBACK: Final = Header("Location", "Where the callback is", {"type": "string", "format": "uri-reference"})
 ETAG: Final = Header("ETag", "The SHA-256 of the bytes, in quotes: they never change")
 CONTENT_RANGE: Final = Header("Content-Range", "Which bytes these are, and of how many")
 _POINTED: Final = Header("Location", "A presigned URL", {"type": "string", "format": "uri"})
@@ -187,12 +189,37 @@ OPERATIONS: Final = (
         problems=(NotFound, RangeUnsatisfiable, BucketUnavailable),
     ),
     Operation(
+        name="assets_play",
+        method="GET",
+        path="/a/{asset}/{token}",
+        handler=assets.play,
+        tag="assets",
+        headers=(RANGE, IF_RANGE, IF_NONE_MATCH),
+        gives={
+            200: Reply("All bytes", "*/*", (ETAG,)),
+            206: Reply("The bytes of the range", "*/*", (ETAG, CONTENT_RANGE)),
+            304: Reply("The caller has them already", None, (ETAG,)),
+            307: Reply("They are in the bucket, at this address", None, (_POINTED,)),
+        },
+        problems=(NotFound, RangeUnsatisfiable, BucketUnavailable, StoreUnavailable),
+        auth=False,
+    ),
+    Operation(
         name="accounts_list",
         method="GET",
         path="/v1/accounts",
         handler=accounts.listing,
         tag="accounts",
         gives={200: Reply("All accounts", accounts.AccountList)},
+    ),
+    Operation(
+        name="accounts_show",
+        method="GET",
+        path="/v1/accounts/{account}",
+        handler=accounts.show,
+        tag="accounts",
+        gives={200: Reply("The account", accounts.AccountView)},
+        problems=(NotFound,),
     ),
     Operation(
         name="accounts_pause",
@@ -219,6 +246,33 @@ OPERATIONS: Final = (
         handler=ledger.show,
         tag="ledger",
         gives={200: Reply("The ledger of the key's owner", ledger.LedgerView)},
+    ),
+    Operation(
+        name="callbacks_list",
+        method="GET",
+        path="/v1/callbacks",
+        handler=inbox.listing,
+        tag="callbacks",
+        query=inbox.InboxQuery,
+        gives={200: Reply("One page", inbox.CallbackPage)},
+    ),
+    Operation(
+        name="callbacks_show",
+        method="GET",
+        path="/v1/callbacks/{callback}",
+        handler=inbox.show,
+        tag="callbacks",
+        gives={200: Reply("The callback", inbox.CallbackDetail)},
+        problems=(NotFound,),
+    ),
+    Operation(
+        name="callbacks_replay",
+        method="POST",
+        path="/v1/callbacks/{callback}/replay",
+        handler=inbox.replay,
+        tag="callbacks",
+        gives={202: Reply("It is read again", inbox.CallbackDetail, (LOCATION_OF_CALLBACK,))},
+        problems=(NotFound,),
     ),
     Operation(
         name="callbacks_take",

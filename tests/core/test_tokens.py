@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from receiver.core.errors import Misconfigured, TokenUnknown
 from receiver.core.ids import EPOCH, SPREAD, parse_task_id, task_id
-from receiver.core.model import AccountId, Secret, TaskId
+from receiver.core.model import AccountId, AssetId, Secret, TaskId
 from receiver.core.tokens import TokenKeys
 
 OLD, NEW = Secret("o" * 32), Secret("n" * 32)
@@ -29,6 +29,25 @@ def test_a_changed_secret_still_knows_the_tokens_of_the_one_before() -> None:
     TokenKeys((NEW, OLD)).check_callback(token, "kling", "12")
     with pytest.raises(TokenUnknown):
         TokenKeys((NEW,)).check_callback(token, "kling", "12")
+
+
+def test_a_token_of_an_asset_is_none_of_a_callback_and_the_reverse() -> None:
+    keys = TokenKeys((NEW,))
+    asset, callback, console = (
+        keys.asset_token(AssetId(12)),
+        keys.callback_token(ACCOUNT, TASK),
+        keys.console_token(ACCOUNT),
+    )
+    assert keys.is_asset_token(asset, "12")
+    assert not keys.is_asset_token(asset, "13")
+    for token in (callback, console, "", "x", "12"):
+        assert not keys.is_asset_token(token, "12")
+    for account, task in (("kling", "12"), ("kling", "test"), ("asset", "12"), ("", "12")):
+        with pytest.raises(TokenUnknown):
+            keys.check_callback(asset, account, task)
+    keys.check_callback(console, "kling", "test")
+    with pytest.raises(TokenUnknown):
+        keys.check_callback(console, "kling", "12")
 
 
 @given(st.text())

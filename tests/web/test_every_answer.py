@@ -20,7 +20,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from receiver.core.model import CreateId, JobKind, State, TaskId
+from receiver.core.model import AssetId, CreateId, JobKind, State, TaskId
+from receiver.store.db import Database
 from receiver.transfer.bucket import Bucket
 from receiver.web import batch
 from receiver.web.app import build_app
@@ -171,6 +172,47 @@ async def call_back(scene: Scene, task: TaskId, body: bytes = b"{}", *, sign: st
     return await scene.ask("callbacks_take", account=ACCOUNT, task=task, token=token, content=body, headers=headers)
 
 
+async def play(scene: Scene, **headers: str) -> httpx.Response:
+    asset = AssetId(int(await archived(scene)))
+    token = scene.rig.services.tokens.asset_token(asset)
+    return await scene.ask("assets_play", asset=asset, token=token, headers=headers)
+
+
+async def play_from_a_public_bucket(scene: Scene) -> httpx.Response:
+    bucket = scene.with_bucket(public=True)
+    answer = await play(scene)
+    bucket.close()
+    return answer
+
+
+async def play_from_a_bucket_that_is_down(scene: Scene) -> httpx.Response:
+    with RawHost(lambda _: False) as gone:
+        bucket = scene.with_bucket(endpoint=gone.url)
+        answer = await play(scene)
+        bucket.close()
+    return answer
+
+
+async def play_while_the_database_is_away(scene: Scene) -> httpx.Response:
+    closed = Database(scene.stage.database_url, connections=4)
+    scene.app.state.services = replace(scene.rig.services, database=closed)
+    return await play(scene)
+
+
+async def kept(scene: Scene) -> str:
+    """Return the id of a callback that was read, of a task that runs."""
+    task = await scene.rig.submitted()
+    await scene.rig.told(task, {"task_status": "processing"})
+    return str((await scene.ask("callbacks_list")).json()["callbacks"][0]["id"])
+
+
+async def show_an_account_that_has_seen_much(scene: Scene) -> httpx.Response:
+    await kept(scene)
+    token = scene.rig.services.tokens.console_token(ACCOUNT)
+    await scene.ask("callbacks_take", account=ACCOUNT, task="test", token=token, content=b"{}")
+    return await scene.ask("accounts_show", account=ACCOUNT)
+
+
 async def call_back_while_nothing_can_be_written(scene: Scene) -> httpx.Response:
     task = await scene.rig.submitted()
     await call_back(scene, task)
@@ -223,10 +265,25 @@ ROWS: Final[dict[tuple[str, str], Driver]] = {
         archived(scene), lambda asset: scene.ask("assets_content", asset=asset, headers={"Range": "bytes=-0"})
     ),
     ("assets_content", "bucket_unavailable"): content_of_a_bucket_that_is_down,
+    ("assets_play", "200"): play,
+    ("assets_play", "206"): lambda scene: play(scene, Range="bytes=0-9"),
+    ("assets_play", "304"): lambda scene: play(scene, **{"If-None-Match": "*"}),
+    ("assets_play", "307"): play_from_a_public_bucket,
+    ("assets_play", "range_unsatisfiable"): lambda scene: play(scene, Range="bytes=-0"),
+    ("assets_play", "bucket_unavailable"): play_from_a_bucket_that_is_down,
+    ("assets_play", "store_unavailable"): play_while_the_database_is_away,
+    ("accounts_show", "200"): show_an_account_that_has_seen_much,
     ("accounts_list", "200"): lambda scene: scene.ask("accounts_list"),
     ("accounts_pause", "200"): lambda scene: scene.ask("accounts_pause", account=ACCOUNT),
     ("accounts_resume", "200"): lambda scene: scene.ask("accounts_resume", account=ACCOUNT),
     ("ledger_show", "200"): show_ledger,
+    ("callbacks_list", "200"): lambda scene: after(kept(scene), lambda _: scene.ask("callbacks_list")),
+    ("callbacks_show", "200"): lambda scene: after(
+        kept(scene), lambda callback: scene.ask("callbacks_show", callback=callback)
+    ),
+    ("callbacks_replay", "202"): lambda scene: after(
+        kept(scene), lambda callback: scene.ask("callbacks_replay", callback=callback)
+    ),
     ("callbacks_take", "200"): lambda scene: after(scene.rig.submitted(), lambda task: call_back(scene, task)),
     ("callbacks_take", "signature_rejected"): lambda scene: after(
         scene.rig.submitted(), lambda task: call_back(scene, task, sign="bad")
