@@ -18,11 +18,11 @@ from receiver.store import db, events, inbox, jobs, kept, tasks
 from receiver.store.events import Event
 from receiver.store.inbox import Callback, Outcome
 from receiver.store.jobs import Wanted
-from receiver.store.kept import Filter, Line
+from receiver.store.kept import Filter, Line, Page
 
 log = structlog.get_logger(__name__)
 
-__all__ = ["Callback", "Filter", "Line", "Outcome", "Shown", "page", "replay", "show", "without_secrets"]
+__all__ = ["Callback", "Filter", "Line", "Outcome", "Page", "Shown", "page", "replay", "show", "without_secrets"]
 
 #: All behind a question mark up to the end of its text, also where the text is written with escapes: a query may be
 #: signed. Cut too much rather than too little.
@@ -50,7 +50,7 @@ class Shown:
         return self.body != self.callback.body
 
 
-async def page(services: Services, wanted: Filter) -> list[Line]:
+async def page(services: Services, wanted: Filter) -> Page:
     """Return one page of callbacks of the owner's tasks and of no task, newest first."""
     async with services.database.connection() as conn:
         return await kept.newest(conn, wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, LiteralString
@@ -39,11 +40,20 @@ class Filter:
     #: Only those that no job has read yet.
     unprocessed: bool = False
     #: From this moment on, and before that one (UTC).
-    since: datetime | None = None
-    until: datetime | None = None
+    received_after: datetime | None = None
+    received_before: datetime | None = None
     #: Only ids below it: where the page before ended.
     before: int | None = None
     limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Callbacks, newest first."""
+
+    lines: Sequence[Line]
+    #: There are older ones.
+    more: bool
 
 
 VISIBLE: Final = """
@@ -63,8 +73,8 @@ SELECT inbox.id, inbox.account, task_id, verified, length(body) AS size, receive
   FROM inbox LEFT JOIN task ON task.id = inbox.task_id
  WHERE inbox.id < %(before)s AND coalesce(task.owner, %(owner)s) = %(owner)s
    AND (%(account)s::text IS NULL OR inbox.account = %(account)s)
-   AND (%(since)s::timestamptz IS NULL OR received_at >= %(since)s)
-   AND (%(until)s::timestamptz IS NULL OR received_at < %(until)s)
+   AND (%(received_after)s::timestamptz IS NULL OR received_at >= %(received_after)s)
+   AND (%(received_before)s::timestamptz IS NULL OR received_at < %(received_before)s)
    AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
  ORDER BY inbox.id DESC LIMIT %(limit)s
 """
@@ -76,8 +86,8 @@ SELECT inbox.id, inbox.account, task_id, verified, length(body) AS size, receive
   FROM inbox LEFT JOIN task ON task.id = inbox.task_id
  WHERE inbox.id < %(before)s AND coalesce(task.owner, %(owner)s) = %(owner)s
    AND (%(account)s::text IS NULL OR inbox.account = %(account)s)
-   AND (%(since)s::timestamptz IS NULL OR received_at >= %(since)s)
-   AND (%(until)s::timestamptz IS NULL OR received_at < %(until)s)
+   AND (%(received_after)s::timestamptz IS NULL OR received_at >= %(received_after)s)
+   AND (%(received_before)s::timestamptz IS NULL OR received_at < %(received_before)s)
    AND inbox.task_id = %(task)s AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
    AND (NOT %(unprocessed)s OR processed_at IS NULL)
  ORDER BY inbox.id DESC LIMIT %(limit)s
@@ -90,8 +100,8 @@ SELECT inbox.id, inbox.account, task_id, verified, length(body) AS size, receive
   FROM inbox LEFT JOIN task ON task.id = inbox.task_id
  WHERE inbox.id < %(before)s AND coalesce(task.owner, %(owner)s) = %(owner)s
    AND (%(account)s::text IS NULL OR inbox.account = %(account)s)
-   AND (%(since)s::timestamptz IS NULL OR received_at >= %(since)s)
-   AND (%(until)s::timestamptz IS NULL OR received_at < %(until)s)
+   AND (%(received_after)s::timestamptz IS NULL OR received_at >= %(received_after)s)
+   AND (%(received_before)s::timestamptz IS NULL OR received_at < %(received_before)s)
    AND outcome = %(outcome)s AND outcome IN ('orphan', 'cross_wired', 'unreadable')
  ORDER BY inbox.id DESC LIMIT %(limit)s
 """
@@ -103,8 +113,8 @@ SELECT inbox.id, inbox.account, task_id, verified, length(body) AS size, receive
   FROM inbox LEFT JOIN task ON task.id = inbox.task_id
  WHERE inbox.id < %(before)s AND coalesce(task.owner, %(owner)s) = %(owner)s
    AND (%(account)s::text IS NULL OR inbox.account = %(account)s)
-   AND (%(since)s::timestamptz IS NULL OR received_at >= %(since)s)
-   AND (%(until)s::timestamptz IS NULL OR received_at < %(until)s)
+   AND (%(received_after)s::timestamptz IS NULL OR received_at >= %(received_after)s)
+   AND (%(received_before)s::timestamptz IS NULL OR received_at < %(received_before)s)
    AND processed_at IS NULL
  ORDER BY inbox.id DESC LIMIT %(limit)s
 """
@@ -120,10 +130,12 @@ async def get(conn: Connection, callback: CallbackId, owner: str) -> Callback | 
     return None if row is None else Callback(**row)
 
 
-async def newest(conn: Connection, wanted: Filter) -> list[Line]:
+async def newest(conn: Connection, wanted: Filter) -> Page:
     """Return one page of callbacks, newest first."""
-    params = {name: getattr(wanted, name) for name in Filter.__slots__} | {"before": wanted.before or _ANY_ID}
-    return [Line(**row) for row in await every(conn, _statement(wanted), params)]
+    params = {name: getattr(wanted, name) for name in Filter.__slots__}
+    params |= {"before": wanted.before or _ANY_ID, "limit": wanted.limit + 1}
+    rows = await every(conn, _statement(wanted), params)
+    return Page([Line(**row) for row in rows[: wanted.limit]], more=len(rows) > wanted.limit)
 
 
 def _statement(wanted: Filter) -> LiteralString:

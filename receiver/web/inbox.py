@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any, Final, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,8 +15,9 @@ from receiver.core.model import ProviderStatus, TaskId, Trust
 from receiver.flow import inbox
 from receiver.flow.inbox import Callback, Filter, Line, Outcome, Shown
 from receiver.flow.services import Services
+from receiver.web import cursors
 from receiver.web.auth import owner_of
-from receiver.web.bodies import Given, Moment, Taken, Whole, answer, moment, read_query
+from receiver.web.bodies import Given, Instant, Moment, Taken, Whole, answer, moment, read_query
 
 #: Callbacks of one page of a list.
 DEFAULT_PAGE: Final = 50
@@ -32,9 +33,13 @@ class InboxQuery(Taken):
     task: str | None = Field(default=None, description="Only callbacks of this task's URL")
     account: str | None = Field(default=None, description="Only callbacks of this account's URLs")
     outcome: Wanted | None = Field(default=None, description="Only those of which this became; see `outcome` below")
-    since: AwareDatetime | None = Field(default=None, description="Only those received at this moment or later")
-    until: AwareDatetime | None = Field(default=None, description="Only those received before this moment")
-    cursor: str | None = Field(default=None, description="The `next_cursor` of an earlier answer")
+    received_after: Instant | None = Field(
+        default=None, description="Only those received at this time (RFC 3339) or later"
+    )
+    received_before: Instant | None = Field(default=None, description="Only those received before this time (RFC 3339)")
+    cursor: str | None = Field(
+        default=None, description="The `next_cursor` of an earlier answer to the same question; `limit` may change"
+    )
     limit: Whole = Field(default=DEFAULT_PAGE, ge=1, le=LARGEST_PAGE, description="Callbacks of one page")
 
 
@@ -84,10 +89,10 @@ async def listing(request: Request) -> Response:
     """
     services: Services = request.app.state.services
     owner = await owner_of(request)
-    wanted = _filter(read_query(request, InboxQuery), owner)
-    found = await inbox.page(services, wanted)
-    more = str(found[-1].id) if len(found) == wanted.limit else None
-    return answer(CallbackPage(callbacks=tuple(_view(each) for each in found), next_cursor=more))
+    asked = read_query(request, InboxQuery)
+    page = await inbox.page(services, _filter(asked, owner))
+    cursor = cursors.write(page.lines[-1].id, asked) if page.more else None
+    return answer(CallbackPage(callbacks=tuple(_view(each) for each in page.lines), next_cursor=cursor))
 
 
 async def show(request: Request) -> Response:
@@ -148,22 +153,19 @@ def _readable(body: bytes) -> tuple[str, Literal["utf-8", "base64"]]:
 def _filter(asked: InboxQuery, owner: str) -> Filter:
     return Filter(
         owner=owner,
-        task=_id("task", asked.task),
+        task=_task(asked.task),
         account=asked.account,
         outcome=None if asked.outcome in {None, "unprocessed"} else Outcome(asked.outcome),
         unprocessed=asked.outcome == "unprocessed",
-        since=asked.since,
-        until=asked.until,
-        before=_id("cursor", asked.cursor),
+        received_after=asked.received_after,
+        received_before=asked.received_before,
+        before=cursors.read(asked.cursor, asked),
         limit=asked.limit,
     )
 
 
-def _id(name: str, text: str | None) -> TaskId | None:
-    if text is None:
-        return None
-    number = ids.parse_task_id(text)
-    if number is None:
-        wanted = {"task": "must be the id of a task", "cursor": "must be the next_cursor of an earlier answer"}
-        raise InvalidInput([FieldError(name, wanted[name])])
+def _task(text: str | None) -> TaskId | None:
+    number = None if text is None else ids.parse_task_id(text)
+    if text is not None and number is None:
+        raise InvalidInput([FieldError("task", "must be the id of a task")])
     return number

@@ -85,9 +85,9 @@ def test_callbacks_are_listed_by_time(stage: Stage) -> None:
         await door.rig.sql("UPDATE inbox SET received_at = received_at - interval '1 hour' WHERE outcome = 'moved'")
         then = door.rig.services.clock() - timedelta(minutes=30)
         moment = then.isoformat().replace("+00:00", "Z")
-        assert await outcomes(door, f"until={moment}") == ["moved"]
-        assert "moved" not in await outcomes(door, f"since={moment}")
-        assert len(await listed(door, f"since={moment}")) == 7
+        assert await outcomes(door, f"received_before={moment}") == ["moved"]
+        assert "moved" not in await outcomes(door, f"received_after={moment}")
+        assert len(await listed(door, f"received_after={moment}")) == 7
 
     play(stage, story)
 
@@ -97,10 +97,11 @@ def test_pages_of_callbacks_follow_each_other_without_gap_or_repeat(stage: Stage
         await some_of_each(door)
         everything, found, cursor = await ids(door), [], ""
         while True:
-            page = (await door.get(f"/v1/callbacks?limit=3{cursor}")).json()
+            page = (await door.get(f"/v1/callbacks?limit=4{cursor}")).json()
             found += [each["id"] for each in page["callbacks"]]
             if page["next_cursor"] is None:
                 break
+            assert len(page["callbacks"]) == 4
             cursor = f"&cursor={page['next_cursor']}"
         assert found == everything == sorted(everything, key=int, reverse=True)
 
@@ -112,9 +113,9 @@ WRONG_PARAMETERS = [
     ("task=x", "task"),
     ("task=01", "task"),
     ("cursor=x", "cursor"),
-    ("since=yesterday", "since"),
-    ("since=2026-01-01T00:00:00", "since"),
-    ("until=", "until"),
+    ("received_after=yesterday", "received_after"),
+    ("received_after=2026-01-01T00:00:00", "received_after"),
+    ("received_before=", "received_before"),
     ("limit=0", "limit"),
     ("limit=201", "limit"),
     ("state=moved", "state"),
