@@ -139,19 +139,7 @@ def read_profiles(directory: Path | None) -> Mapping[str, Profile]:
     Raises:
         Misconfigured: A file is no profile; names it with line and key.
     """
-    found = dict(spec.catalog())
-    if directory is None:
-        return found
-    try:
-        texts = {file: file.read_text("utf-8") for file in sorted(directory.iterdir()) if file.suffix == ".toml"}
-    except (OSError, UnicodeDecodeError) as exc:
-        raise Misconfigured(f"RECEIVER_PROFILES_DIR: {directory}: {exc}") from exc
-    for file, text in texts.items():
-        profile = spec.load(text, origin=str(file))
-        if profile.name != file.stem:
-            raise Misconfigured(f"{file}: name: must be the name of the file, {file.stem}")
-        found[profile.name] = profile
-    return found
+    return spec.catalog() if directory is None else {**spec.catalog(), **spec.load_directory(directory)}
 
 
 def read_defaults(settings: Settings, deals: Mapping[AccountId, Deal]) -> Mapping[str, AccountId]:
