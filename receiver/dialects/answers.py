@@ -250,8 +250,9 @@ def _summary(status: int, media_type: str) -> str:
 
 def _enveloped(profile: Profile, status: int, root: JsonObject) -> _Envelope:
     error = root.get("error")
-    # Some gateways answer errors in an object of their own (providers.md 3.2).
-    holder = error if "code" not in root and isinstance(error, dict) else root
+    # Some gateways answer errors in an object of their own (providers.md 3.2); a bare record may hold its task's.
+    is_record = profile.bare and status_of(root) is not None
+    holder = error if "code" not in root and isinstance(error, dict) and not is_record else root
     code = _code(holder.get("code"))
     if holder is not root and not code:
         code = _code(holder.get("type"))
