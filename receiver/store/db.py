@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from receiver.core.errors import DataRefused, StoreConflict, StoreUnavailable
+from receiver.core.errors import DataRefused, Misconfigured, StoreConflict, StoreUnavailable
 
 Connection = AsyncConnection[DictRow]
 
@@ -84,7 +84,7 @@ async def connect(url: str) -> Connection:
         StoreUnavailable: The database did not answer.
     """
     async with translated():
-        return await AsyncConnection.connect(_conninfo(url), autocommit=True, row_factory=dict_row)
+        return await AsyncConnection.connect(conninfo(url), autocommit=True, row_factory=dict_row)
 
 
 def on_commit(act: Callable[[], object]) -> None:
@@ -96,9 +96,17 @@ def on_commit(act: Callable[[], object]) -> None:
         acts.append(act)
 
 
-def _conninfo(url: str) -> str:
-    """Add our settings to the operator's, which win."""
-    return make_conninfo("", **{**_NOTICE_LOSS, **conninfo_to_dict(url)})
+def conninfo(url: str) -> str:
+    """
+    Add our settings to the operator's, which win.
+
+    Raises:
+        Misconfigured: It is no address of a database; the text, which may hold a password, is not repeated.
+    """
+    try:
+        return make_conninfo("", **{**_NOTICE_LOSS, **conninfo_to_dict(url)})
+    except psycopg.ProgrammingError:
+        raise Misconfigured("the database URL is not like postgresql://user:password@host/database") from None
 
 
 class Database:
@@ -107,7 +115,7 @@ class Database:
     def __init__(self, url: str, *, connections: int) -> None:
         self.url = url
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            _conninfo(url),
+            conninfo(url),
             min_size=1,
             max_size=connections,
             open=False,

@@ -9,6 +9,7 @@ from typing import Final
 import psycopg
 
 from receiver.core.errors import Misconfigured, StoreUnavailable
+from receiver.store.db import conninfo
 
 #: Two processes that start together apply each file once.
 _LOCK: Final = 7_262_636_931
@@ -58,15 +59,17 @@ def migrate(database_url: str) -> list[str]:
 
     Raises:
         StoreUnavailable: The database did not answer.
-        Misconfigured: The database is newer than this program.
+        Misconfigured: The database is newer than this program, or its user lacks a right.
     """
     try:
-        with psycopg.connect(database_url, autocommit=True) as conn:
+        with psycopg.connect(conninfo(database_url), autocommit=True) as conn:
             with conn.transaction():
                 # Two that create the same table at the same moment both fail, IF NOT EXISTS or not.
                 conn.execute(LOCK, {"lock": _LOCK})
                 conn.execute(CREATE)
             return [name for name, text in migrations().items() if _apply(conn, name, text)]
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise Misconfigured("the database user may not do that; it needs all rights on its own schema") from exc
     except psycopg.OperationalError as exc:
         raise StoreUnavailable(type(exc).__name__) from exc
 
@@ -77,12 +80,14 @@ def pending(database_url: str) -> list[str]:
 
     Raises:
         StoreUnavailable: The database did not answer.
-        Misconfigured: The database is newer than this program.
+        Misconfigured: The database is newer than this program, or its user lacks a right.
     """
     try:
-        with psycopg.connect(database_url, autocommit=True) as conn:
+        with psycopg.connect(conninfo(database_url), autocommit=True) as conn:
             row = conn.execute(EXISTS).fetchone()
             applied = _applied(conn) if row and row[0] else set()
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise Misconfigured("the database user may not do that; it needs all rights on its own schema") from exc
     except psycopg.OperationalError as exc:
         raise StoreUnavailable(type(exc).__name__) from exc
     return [name for name in migrations() if name not in applied]

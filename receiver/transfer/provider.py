@@ -11,7 +11,7 @@ import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from ssl import SSLContext
 from typing import Any, Final
@@ -47,6 +47,8 @@ class WireAnswer:
     body: bytes = field(repr=False)
     #: How long the provider asks us to wait; None when it does not, or not readably.
     retry_after: timedelta | None = None
+    #: The provider's clock, to the second (UTC); None where it does not say.
+    date: datetime | None = None
 
 
 class ProviderClient:
@@ -158,6 +160,7 @@ async def _exchange(
             content_type=said.get("content-type", ""),
             body=await _body(response),
             retry_after=_retry_after(said),
+            date=_date(said),
         )
 
 
@@ -180,3 +183,12 @@ def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
     except (ValueError, TypeError):
         return None
     return max(wait, timedelta())
+
+
+def _date(headers: Mapping[str, str]) -> datetime | None:
+    try:
+        at = parsedate_to_datetime(headers.get("date", ""))
+    except (ValueError, TypeError):
+        return None
+    # "-0000" makes it naive; an HTTP date is always UTC.
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
