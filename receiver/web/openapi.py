@@ -41,9 +41,11 @@ and archives the media before its links die.
 Every `/v1` route needs an API key, sent as `Authorization: Bearer <key>`; `receiver keys create` makes one. `HEAD`
 works wherever `GET` does. Times are RFC 3339 in UTC, ids are text.
 
-Every refusal is a problem by RFC 9457 (`application/problem+json`). Its `code` is a stable word to act on, and its
-`request_id` is in the log. New answers may hold more fields than this document names, so leave alone what you do not
-know. Where a `Retry-After` comes, the same request may work after it.
+Every refusal is a problem by RFC 9457 (`application/problem+json`). Its `code` is a stable word to act on. Where a
+`Retry-After` comes, the same request may work after it.
+
+Every answer carries an `X-Request-Id`, which the log names too; send one of your own, and it is kept. New answers may
+hold more fields than this document names, so leave alone what you do not know.
 """
 _RETRY_AFTER: Final = Header("Retry-After", "Seconds to wait before the same request", {"type": "integer"})
 _OF_ERRORS: Final[Mapping[type[ReceiverError], tuple[Header, ...]]] = {
