@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from receiver import telemetry
 from receiver.core import deadlines, ids
 from receiver.core.errors import FieldError, IdempotencyMismatch, InvalidInput, SpendLimit, StoreUnavailable
 from receiver.core.model import AccountId, TaskId
@@ -162,6 +163,8 @@ async def _insert(services: Services, key: Key, checked: Sequence[_Checked]) -> 
                 raise _Clash
     if not made:
         raise _Clash
+    for each in made:
+        telemetry.TASKS_ACCEPTED.labels(account=each.task.account, kind=each.task.kind).inc()
     return [Accepted(each.task.id, each) for each in made]
 
 

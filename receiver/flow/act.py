@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from receiver import telemetry
 from receiver.core import deadlines, ids, lifecycle
 from receiver.core.errors import (
     AlreadyKnown,
@@ -142,6 +143,7 @@ async def adopt(services: Services, key: Key, adoption: Adoption) -> TaskId:
             await events.add(conn, [Event(new.id, "task.accepted", story)])
             wish = Wanted(kind=JobKind.QUERY, subject=new.id, account=new.account, deliver_by=due_at)
             await jobs.want(conn, [wish])
+        telemetry.TASKS_ACCEPTED.labels(account=new.account, kind=new.kind).inc()
         log.info("task.adopted", task_id=new.id, account=new.account)
         return new.id
     raise StoreUnavailable("no free task id")
