@@ -9,9 +9,10 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from receiver.sandbox.config import MONTH, SandboxConfig
+from receiver.sandbox.config import SandboxConfig
 from receiver.sandbox.course import FAIL_MARK
 from receiver.sandbox.faults import NO_FAULTS, Faults
+from receiver.sandbox.houses import HOUSES, MONTH
 from receiver.sandbox.server import run
 
 #: Secrets may be given by the environment, where no list of processes shows them.
@@ -39,9 +40,9 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "python -m re
 def _parser(program: str, port: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
-        description="A strict simulator of Kling's official text-to-audio API.",
-        epilog=f"A prompt with {FAIL_MARK} in it ends failed, without a charge. Secrets may come by the environment: "
-        + ", ".join(f"SANDBOX_{name.upper()}" for name in VARIABLES),
+        description="A strict simulator of Kling's audio APIs, and of the providers that resell them.",
+        epilog=_epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     given = {name: os.environ.get(f"SANDBOX_{name.upper()}") for name in VARIABLES}
@@ -50,19 +51,52 @@ def _parser(program: str, port: int) -> argparse.ArgumentParser:
     add("--host", default="127.0.0.1", help="address to listen on")
     add("--port", type=int, default=port, help="0: a free one (printed when ready); default %(default)s")
     add("--api-key", default=given["api_key"], required=not given["api_key"], help="taken as Bearer <key>")
+    add("--keys", type=_key, action=_Keys, default={}, metavar="HOUSE=KEY", help="a house's own key; may be repeated")
     add("--access-key", help="with --secret-key: JWTs are taken too")
     add("--secret-key", default=given["secret_key"])
     add("--webhook-secret", default=given["webhook_secret"], help="whsec_<base64>: callbacks are signed with it")
     add("--control-key", default=given["control_key"], help="opens /control (default: the API key)")
-    add("--concurrency", type=int, default=20, help="tasks not yet ended at one time; 0: no limit")
+    add("--concurrency", type=int, default=20, help="tasks of one house not yet ended at one time; 0: no limit")
     add("--run-seconds", type=float, default=1.5, help="average run time; each task takes 50 %% to 150 %% of it")
-    add("--link-seconds", type=int, default=MONTH, help="life of a media link")
+    add("--link-seconds", type=int, default=MONTH, help="life of a media link; resellers' live a day at most")
+    add("--clips", type=int, default=0, help="so many different sounds, shared by all tasks; 0: each has its own")
     add("--seed", type=int, default=0, help="the same seed gives the n-th order the same run time and faults")
     add("--public-url", help="where media links point (default: the bound address)")
     group = parser.add_argument_group("faults", "RATE is from 0 to 1, DURATION as in 500ms, 20s, 2m; by default none.")
     for one in fields(Faults):
         _add_fault(group, one)
     return parser
+
+
+def _epilog() -> str:
+    houses = "\n".join(f"  /{house.name:<18}{house.about}" for house in HOUSES.values())
+    variables = ", ".join(f"SANDBOX_{name.upper()}" for name in VARIABLES)
+    return (
+        f"houses, each with an account, a ledger and faults of its own below its path:\n{houses}\n\n"
+        f"A prompt with {FAIL_MARK} in it ends failed, without a charge.\n"
+        f"Secrets may come by the environment: {variables}"
+    )
+
+
+class _Keys(argparse.Action):
+    """Gathers keys by house."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        del parser, option_string
+        setattr(namespace, self.dest, getattr(namespace, self.dest) | values)
+
+
+def _key(text: str) -> dict[str, str]:
+    house, equals, key = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError("must be HOUSE=KEY")
+    return {house: key}
 
 
 def _add_fault(group: argparse._ArgumentGroup, one: Field[Any]) -> None:

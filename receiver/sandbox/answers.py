@@ -1,21 +1,18 @@
-"""What the API says: envelopes, task records, refusals. Shapes as in providers.md 6."""
+"""Envelopes and refusals, as each house renders them. Shapes as in providers.md 6."""
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
 
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from receiver.sandbox.houses import HOUSES, KLING, Errors, House
 from receiver.sandbox.plan import Unsure
-from receiver.sandbox.records import Audio, Status, Task
-
-#: Makes the link to one file of a task, good from now on.
-LinkMaker = Callable[[Task, Audio], str]
-
 
 #: HTTP status and message of each code of providers.md 2.8; the messages are invented but for 1303.
 CODES: Final = MappingProxyType(
@@ -44,17 +41,30 @@ CODES: Final = MappingProxyType(
     }
 )
 
+UNAUTHORIZED: Final = frozenset({1000, 1001, 1002, 1003, 1004})
+NO_ROUTE: Final = frozenset({1202, 1203})
+#: What a gateway refuses before it asks Kling; its words for what Kling refused [INF].
+GATEWAYS_OWN: Final = UNAUTHORIZED | NO_ROUTE | {1302, 5001}
+INVALID: Final = "invalid_request"
+UPSTREAM: Final = "fail_to_fetch_task"
+NO_TASK: Final = "task_not_exist"
+WORDS: Final = MappingProxyType({1200: INVALID, 1201: INVALID})
+
 
 class Refusal(Exception):
     """The request is refused; `http` and `code` are those of providers.md 2.8."""
 
-    def __init__(self, http: int, code: int, message: str, *, fault: str | None = None) -> None:
+    def __init__(
+        self, http: int, code: int, message: str, *, fault: str | None = None, word: str | None = None
+    ) -> None:
         super().__init__(message)
         self.http = http
         self.code = code
         self.message = message
         #: The simulator's reason when it is not the request's; the ledger shows it.
         self.fault = fault
+        #: Where codes are text; None: the usual one of `code`.
+        self.word = word
 
 
 def bad_parameter(message: str) -> Refusal:
@@ -69,7 +79,7 @@ def duplicate(external_id: str) -> Refusal:
 
 def unknown_task(given: str) -> Refusal:
     """Return the refusal of an id that is neither a task's nor an external one."""
-    return bad_parameter(f"Task not found by id/external id: {given}")
+    return Refusal(400, 1201, f"Task not found by id/external id: {given}", word=NO_TASK)
 
 
 def no_free_slot() -> Refusal:
@@ -95,65 +105,36 @@ def page(status: int) -> HTMLResponse:
     return HTMLResponse(f"<html><head><title>{status} {phrase}</title></head><body>{phrase}</body></html>", status)
 
 
-def refused(refusal: Refusal) -> JSONResponse:
-    """Render *refusal*: no `data`, as in providers.md 6.9."""
-    content = {"code": refusal.code, "message": refusal.message, "request_id": str(uuid.uuid4())}
-    return JSONResponse(content, refusal.http)
+def refused(refusal: Refusal, house: House = HOUSES[KLING]) -> Response:
+    """Render *refusal*; no house has `data` in it (providers.md 6.9)."""
+    request_id = str(uuid.uuid4())
+    gateways = refusal.code in GATEWAYS_OWN
+    if house.errors is Errors.OBJECT and refusal.code in NO_ROUTE:
+        # A wrong path has led to a page (providers.md 3.2).
+        return page(refusal.http)
+    if house.errors is Errors.OBJECT and gateways:
+        return JSONResponse(_error_object(refusal, request_id), refusal.http)
+    if house.errors is Errors.TEXT:
+        if refusal.code in UNAUTHORIZED | NO_ROUTE:
+            return JSONResponse(_error_object(refusal, request_id), refusal.http)
+        word = refusal.word or WORDS.get(refusal.code, UPSTREAM)
+        kling = json.dumps({"code": refusal.code, "message": refusal.message, "request_id": request_id})
+        message = kling if word == UPSTREAM else refusal.message
+        return JSONResponse({"code": word, "message": message, "data": None}, refusal.http)
+    content: dict[str, Any] = {"code": refusal.code, "message": refusal.message}
+    return JSONResponse(content | ({"request_id": request_id} if house.request_id else {}), refusal.http)
 
 
-def succeeded(data: Mapping[str, Any] | list[dict[str, Any]]) -> JSONResponse:
-    """Wrap *data* in the envelope of success."""
-    return JSONResponse({"code": 0, "message": "SUCCEED", "request_id": str(uuid.uuid4()), "data": data})
+def _error_object(refusal: Refusal, request_id: str) -> dict[str, Any]:
+    message = f"{refusal.message} (request id: {request_id})"
+    return {"error": {"message": message, "type": "gateway_error", "param": "", "code": None}}
 
 
-def created(task: Task) -> dict[str, Any]:
-    """Return the data of a create reply (providers.md 6.2)."""
-    return {
-        "task_id": str(task.id),
-        "task_info": _info(task),
-        "task_status": Status.SUBMITTED,
-        "created_at": task.created_at,
-        "updated_at": task.created_at,
-    }
-
-
-def record(task: Task, link: LinkMaker) -> dict[str, Any]:
-    """Return the data of a query, and of one entry of a list (providers.md 2.4)."""
-    data = report(task, task.status, task.updated_at, link)
-    if task.status is Status.SUCCEED:
-        data["final_balance_deduction"] = {"quota": "0", "list_price": "0"}
-    return data
-
-
-def report(task: Task, status: Status, changed_at: int, link: LinkMaker, *, failure: str = "") -> dict[str, Any]:
-    """
-    Return the body of the callback that tells *status* (providers.md 6.3; the deduction: 2.6).
-
-    *failure* is told of a task that has none.
-    """
-    data: dict[str, Any] = {
-        "task_id": str(task.id),
-        "task_status": status,
-        "task_status_msg": (task.failure or failure) if status is Status.FAILED else "",
-        "task_info": _info(task),
-        "task_result": _result(task, link) if status is Status.SUCCEED else {},
-        "created_at": task.created_at,
-        "updated_at": changed_at,
-    }
-    if status is Status.SUCCEED:
-        data["final_unit_deduction"] = task.charged
-    return data
-
-
-def _info(task: Task) -> dict[str, str]:
-    external_id = task.order.external_id
-    return {} if external_id is None else {"external_task_id": external_id}
-
-
-def _result(task: Task, link: LinkMaker) -> dict[str, list[dict[str, str]]]:
-    clips: dict[int, dict[str, str]] = {}
-    for audio in task.audios:
-        clips.setdefault(audio.clip, {"id": str(audio.clip)})[f"url_{audio.format}"] = link(task, audio)
-    for audio in task.audios:
-        clips[audio.clip][f"duration_{audio.format}"] = audio.duration
-    return {"audios": list(clips.values())}
+def succeeded(data: Mapping[str, Any] | list[dict[str, Any]], house: House, *, create: bool = False) -> JSONResponse:
+    """Wrap *data* in the house's envelope of success."""
+    content: dict[str, Any] = {"code": house.ok}
+    if house.message:
+        content["message"] = "SUCCEED" if house.ok == 0 else ""
+    if house.create_request_id if create else house.request_id:
+        content["request_id"] = str(uuid.uuid4())
+    return JSONResponse(content | {"data": data})

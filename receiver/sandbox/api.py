@@ -1,171 +1,135 @@
-"""Kling's text-to-audio API: create, get one, list."""
+"""The houses' API: create, get one, list."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
-from receiver.sandbox import answers, checks, course, tasks
+from receiver.sandbox import answers, checks, course, orders, statements, tasks
 from receiver.sandbox.answers import Refusal
-from receiver.sandbox.auth import authorize
 from receiver.sandbox.background import first_of
 from receiver.sandbox.gates import Gate
-from receiver.sandbox.parts import Sandbox
-from receiver.sandbox.plan import SUBMITTED, Unanswered, Unsure
-from receiver.sandbox.records import Counted, Order
+from receiver.sandbox.plan import SUBMITTED, Unsure
+from receiver.sandbox.records import Counted, Order, Product, Task
 from receiver.sandbox.tasks import Made
+from receiver.sandbox.visit import CUT_BY_CONTROL, ORDERED, Visit, read_body
 from receiver.sandbox.wire import Cut
 
-PATH: Final = "/v1/audio/text-to-audio"
 
-#: Bytes of a request body.
-MAX_BODY: Final = 64 * 1024
-
-CUT_BY_CONTROL: Final = "held_cut"
-ORDERED: Final = "answer"
-
-
-async def create(request: Request, sandbox: Sandbox, _number: int) -> Response:
+async def create(request: Request, visit: Visit) -> Response:
     """
-    POST /v1/audio/text-to-audio
+    POST <path of a product>
 
     200 made; 400 1200 no JSON object, 1201 a field is wrong or the external id
     is used; 401 (see `auth`); 413 body too large; 429 1302 too fast, 1303 no
     free slot; whatever the faults say. Once the body is read, the task is made
     even when the client has gone.
     """
-    authorize(sandbox.config, request.headers.get("authorization"))
-    order = checks.read_order(await read_body(request))
-    if not await sandbox.gates.go_on(Gate.CREATE, order.external_id):
-        await sandbox.state.do(partial(tasks.refuse, order=order, reply="cut", fault=CUT_BY_CONTROL))
+    visit.authorize(request)
+    sandbox, house = visit.sandbox, visit.house
+    order = orders.read_order(await read_body(request, visit.seen), visit.product or Product.SOUND, house)
+    refuse = partial(tasks.refuse, house=house, order=order)
+    if not await visit.go_on(Gate.CREATE, order.external_id):
+        await sandbox.state.do(partial(refuse, reply="cut", fault=CUT_BY_CONTROL))
         return Cut()
-    if (ordered := sandbox.weather.ordered(Gate.CREATE, order.external_id)) is not None:
-        await sandbox.state.do(partial(tasks.refuse, order=order, reply=ordered.reply(), fault=ORDERED))
+    if (ordered := sandbox.orders.take(Gate.CREATE, house.name, order.external_id)) is not None:
+        await sandbox.state.do(partial(refuse, reply=ordered.reply, fault=ORDERED))
         return ordered.response()
-    if (refusal := sandbox.weather.account_refusal(Counted.CREATE) or sandbox.weather.too_fast()) is not None:
-        reply, fault = f"{refusal.http} {refusal.code}", refusal.fault or ""
-        await sandbox.state.do(partial(tasks.refuse, order=order, reply=reply, fault=fault))
+    if (refusal := visit.weather.account_refusal(Counted.CREATE) or visit.weather.too_fast()) is not None:
+        await sandbox.state.do(partial(refuse, reply=f"{refusal.http} {refusal.code}", fault=refusal.fault or ""))
         raise refusal
-    made = await _make(sandbox, order)
+    made = await _make(visit, order)
     teller = sandbox.life.begin(made.change)
     if made.change.task.plan.first:
         await first_of(teller.passed(SUBMITTED), sandbox.stopping.wait())
-    return await _reply(sandbox, made)
+    return await _reply(visit, made)
 
 
-async def query(request: Request, sandbox: Sandbox, number: int) -> Response:
+async def query(request: Request, visit: Visit) -> Response:
     """
-    GET /v1/audio/text-to-audio/{id}
+    GET <path of a product>/{id}
 
-    The id is the task's or the external one. 200; 400 1201 unknown; 401;
-    whatever the faults say.
+    The id is the task's or, where the house knows it, the external one. 200;
+    400 1201 unknown; 401; whatever the faults say.
     """
-    authorize(sandbox.config, request.headers.get("authorization"))
+    visit.authorize(request)
     given: str = request.path_params["given"]
-    may_wait = sandbox.gates.expects(Gate.QUERY)
-    task = await sandbox.state.do(partial(tasks.find, given=given))
+    may_wait = visit.sandbox.gates.expects(Gate.QUERY)
+    products = {product for product in visit.house.paths.values() if product is visit.product}
+    find = partial(tasks.find, house=visit.house, given=given, products=products)
+    task = await visit.sandbox.state.do(find)
     external_id = given if task is None else task.order.external_id
-    if (instead := await _instead(sandbox, Gate.QUERY, Counted.QUERY, external_id, number)) is not None:
+    if (instead := await visit.instead(Gate.QUERY, external_id)) is not None:
         return instead
     if may_wait:
-        task = await sandbox.state.do(partial(tasks.find, given=given))
+        task = await visit.sandbox.state.do(find)
     if task is None:
         raise answers.unknown_task(given)
-    return answers.succeeded(answers.record(task, sandbox.links.make))
+    return answers.succeeded(_record(visit, task), visit.house)
 
 
-async def list_page(request: Request, sandbox: Sandbox, number: int) -> Response:
+async def list_page(request: Request, visit: Visit) -> Response:
     """
-    GET /v1/audio/text-to-audio?pageNum=&pageSize=
+    GET <path of a product>?pageNum=&pageSize=
 
     The newest first. 200; 400 1201 a parameter is wrong; 401; whatever the
     faults say.
     """
-    authorize(sandbox.config, request.headers.get("authorization"))
-    page, size = checks.read_page(request.query_params)
-    if (instead := await _instead(sandbox, Gate.LIST, Counted.LIST, None, number)) is not None:
+    visit.authorize(request)
+    number, size = checks.read_page(request.query_params)
+    if (instead := await visit.instead(Gate.LIST, None)) is not None:
         return instead
-    listed = await sandbox.state.do(partial(tasks.page, number=page, size=size))
-    return answers.succeeded([answers.record(task, sandbox.links.make) for task in listed])
+    page = partial(tasks.page, house=visit.house, product=visit.product or Product.SOUND, number=number, size=size)
+    listed = await visit.sandbox.state.do(page)
+    return answers.succeeded([_record(visit, task) for task in listed], visit.house)
 
 
-async def read_body(request: Request) -> bytes:
-    """
-    Read the whole body.
-
-    Raises:
-        Refusal: 413: it is longer than `MAX_BODY`.
-    """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise Refusal(413, 1200, f"the body is larger than {MAX_BODY} bytes")
-    return bytes(body)
+def _record(visit: Visit, task: Task) -> statements.Said:
+    return statements.record(task, visit.house, visit.links.make, visit.links.source())
 
 
-async def _make(sandbox: Sandbox, order: Order) -> Made:
-    config = sandbox.config
-    draw = course.draw(order, seed=config.seed, run_seconds=config.run_seconds)
+async def _make(visit: Visit, order: Order) -> Made:
+    config = visit.sandbox.config
     create_task = partial(
         tasks.create,
+        house=visit.house,
         order=order,
-        now=sandbox.life.now(),
+        now=visit.sandbox.life.now(),
         concurrency=config.concurrency,
-        draw=draw,
-        odds=sandbox.weather.odds(),
+        draw=course.draw(order, seed=config.seed, run_seconds=config.run_seconds),
+        odds=visit.weather.odds(),
     )
-    made = await sandbox.state.do(create_task)
+    made = await visit.sandbox.state.do(create_task)
     if isinstance(made, Refusal):
         raise made
     return made
 
 
-async def _reply(sandbox: Sandbox, made: Made) -> Response:
+async def _reply(visit: Visit, made: Made) -> Response:
     """Answer the create that made a task, or leave its client in doubt."""
-    task = made.change.task
-    if not await sandbox.gates.go_on(Gate.CREATE_REPLY, task.order.external_id):
+    task, sandbox = made.change.task, visit.sandbox
+    if not await visit.go_on(Gate.CREATE_REPLY, task.order.external_id):
         await sandbox.state.do(partial(tasks.replied, attempt=made.attempt, reply="cut", fault=CUT_BY_CONTROL))
         return Cut()
-    if (ordered := sandbox.weather.ordered(Gate.CREATE_REPLY, task.order.external_id)) is not None:
-        reply = ordered.reply()
-        await sandbox.state.do(partial(tasks.replied, attempt=made.attempt, reply=reply, fault=ORDERED))
+    if (ordered := sandbox.orders.take(Gate.CREATE_REPLY, task.house, task.order.external_id)) is not None:
+        await sandbox.state.do(partial(tasks.replied, attempt=made.attempt, reply=ordered.reply, fault=ORDERED))
         return ordered.response()
-    return answers.succeeded(answers.created(task)) if made.unsure is None else _unsure(sandbox, made.unsure)
+    if made.unsure is not None:
+        return _unsure(visit, made.unsure)
+    if visit.house.wraps:
+        return JSONResponse(statements.queued(task))
+    return answers.succeeded(statements.created(task, visit.house), visit.house, create=True)
 
 
-def _unsure(sandbox: Sandbox, unsure: Unsure) -> Response:
+def _unsure(visit: Visit, unsure: Unsure) -> Response:
     match unsure:
         case Unsure.CUT:
             return Cut()
         case Unsure.HANG:
-            return sandbox.hang()
+            return visit.hang()
         case Unsure.HTML:
             return answers.page(502)
         case _:
-            return answers.refused(answers.refusal_of(unsure, fault=unsure))
-
-
-async def _instead(
-    sandbox: Sandbox, gate: Gate, kind: Counted, external_id: str | None, number: int
-) -> Response | None:
-    """Return what is answered in place of the truth; None when that is told."""
-    if not await sandbox.gates.go_on(gate, external_id):
-        await sandbox.note(kind, external_id, CUT_BY_CONTROL)
-        return Cut()
-    if (ordered := sandbox.weather.ordered(gate, external_id)) is not None:
-        await sandbox.note(kind, external_id, ORDERED)
-        return ordered.response()
-    if (refusal := sandbox.weather.account_refusal(kind)) is not None:
-        await sandbox.note(kind, external_id, "account")
-        return answers.refused(refusal)
-    fault = sandbox.weather.odds().query(kind, number)
-    if fault is None:
-        return None
-    await sandbox.note(kind, external_id, fault)
-    if fault is Unanswered.HANG:
-        return sandbox.hang()
-    return answers.refused(answers.refusal_of("5000", fault=fault))
+            return visit.refused(answers.refusal_of(unsure, fault=unsure))

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Final
 
+from receiver.sandbox import ids
+from receiver.sandbox.houses import HOUSES
 from receiver.sandbox.plan import CONTRADICTION, END, FORGERY, PROCESSING, SUBMITTED
 from receiver.sandbox.records import Callback, Kind, Status, Task
 
@@ -16,8 +18,7 @@ POSITIONS: Final = MappingProxyType(
     {Status.SUBMITTED: SUBMITTED, Status.PROCESSING: PROCESSING, Status.SUCCEED: END, Status.FAILED: END}
 )
 
-#: Added to the task's id: the `webhook-id` of its first callback.
-FIRST_WEBHOOK_ID: Final = 2
+BEFORE_END: Final = frozenset({SUBMITTED, PROCESSING})
 
 LOST: Final = "lost"
 CUT: Final = "cut"
@@ -26,23 +27,23 @@ Connection = sqlite3.Connection
 
 
 def of(task: Task) -> tuple[Callback, ...]:
-    """Return what its plan says to tell now that *task* has its status."""
+    """Return what its plan says to tell now that *task* has its status; some houses tell its end alone."""
     place, plan = POSITIONS[task.status], task.plan
     contradicted = place == END and plan.contradict_at is not None
-    told = [
-        _callback(
-            task,
-            place,
-            status=task.status,
-            until_taken=contradicted,
-            outcome=LOST if plan.telling(place).lost else None,
-        )
-    ]
+    told = []
+    if place not in untold(task):
+        outcome = LOST if plan.telling(place).lost else None
+        told.append(_callback(task, place, status=task.status, until_taken=contradicted, outcome=outcome))
     if plan.contradict_at == place:
         told.append(_callback(task, CONTRADICTION, kind=Kind.CONTRADICTION, status=Status.FAILED))
     if plan.forge_at == place:
         told.append(_callback(task, FORGERY, kind=Kind.FORGERY, status=Status.SUCCEED))
     return tuple(told)
+
+
+def untold(task: Task) -> frozenset[int]:
+    """Return the places that the task's house leaves out."""
+    return BEFORE_END if HOUSES[task.house].callbacks.terminal_only else frozenset()
 
 
 def add(conn: Connection, task: Task) -> tuple[Callback, ...]:
@@ -112,7 +113,7 @@ def _callback(
     return Callback(
         task_id=task.id,
         position=position,
-        webhook_id=task.id + FIRST_WEBHOOK_ID + position,
+        webhook_id=task.id + ids.FIRST_WEBHOOK + position,
         kind=kind,
         status=status,
         changed_at=task.updated_at,

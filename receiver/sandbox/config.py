@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from receiver.sandbox.faults import NO_FAULTS, Faults
-
-#: Seconds. Kling's links live for 30 days (providers.md 2.7).
-MONTH: Final = 30 * 24 * 3600
+from receiver.sandbox.houses import HOUSES, MONTH
 
 WEBHOOK_PREFIX: Final = "whsec_"
 
@@ -19,7 +18,7 @@ WEBHOOK_PREFIX: Final = "whsec_"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxConfig:
     """
-    One simulated account at one simulated provider.
+    One simulated account at each simulated provider.
 
     Raises:
         ValueError: A value makes no sense; the message names it.
@@ -29,6 +28,8 @@ class SandboxConfig:
     state_dir: Path
     #: Taken as `Authorization: Bearer <key>`.
     api_key: str = field(repr=False)
+    #: By house, in place of `api_key`.
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: With `secret_key`: JWTs are taken too.
     access_key: str | None = None
     secret_key: str | None = field(default=None, repr=False)
@@ -36,12 +37,14 @@ class SandboxConfig:
     webhook_secret: str | None = field(default=None, repr=False)
     #: Opens /control; None: the API key does.
     control_key: str | None = field(default=None, repr=False)
-    #: Tasks not yet ended at one time; 0: no limit.
+    #: Tasks of one house not yet ended at one time; 0: no limit.
     concurrency: int = 20
     #: Seconds from create to end, on average; each task draws from half to one and a half of it.
     run_seconds: float = 1.5
-    #: Seconds for which a media link works, from the answer that carries it.
+    #: Seconds for which a media link works, from the answer that carries it; resellers' live for a day at most.
     link_seconds: int = MONTH
+    #: That many sounds are made, and shared by all tasks; 0: each task has its own.
+    clips: int = 0
     #: The same seed gives the n-th order the same run time and the same faults.
     seed: int = 0
     #: How often what goes wrong, at the start; the control can change it.
@@ -54,8 +57,14 @@ class SandboxConfig:
             raise ValueError("api_key is empty")
         if (self.access_key is None) != (self.secret_key is None):
             raise ValueError("access_key and secret_key go together")
+        if unknown := sorted(self.keys.keys() - HOUSES.keys()):
+            raise ValueError(f"keys: no such house: {', '.join(unknown)}")
+        if not all(self.keys.values()):
+            raise ValueError("keys: a key is empty")
         if self.concurrency < 0:
             raise ValueError("concurrency is negative")
+        if self.clips < 0:
+            raise ValueError("clips is negative")
         if self.run_seconds < 0:
             raise ValueError("run_seconds is negative")
         if self.link_seconds < 0:

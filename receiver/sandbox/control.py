@@ -1,21 +1,26 @@
-"""What tests tell and ask the sandbox: /control, with a key of its own. All that is told is gone with the process."""
+"""
+What tests tell and ask the sandbox: /control, with a key of its own.
+
+All that is told is gone with the process. Each route takes `?house=<name>`, or
+`"house"` in its body: without one it concerns all houses.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from receiver.sandbox import ledger, tasks
+from receiver.sandbox import answers, ledger, tasks
 from receiver.sandbox.answers import CODES, Refusal, bad_parameter
-from receiver.sandbox.api import read_body
-from receiver.sandbox.auth import authorize_control
 from receiver.sandbox.gates import Gate
+from receiver.sandbox.given import house_of, sandbox_of, told
+from receiver.sandbox.houses import HOUSES, KLING
+from receiver.sandbox.ordered import Ordered
 from receiver.sandbox.parts import Sandbox
-from receiver.sandbox.weather import ACCOUNT_CODES, Mode, Ordered, Part, message_of
+from receiver.sandbox.weather import ACCOUNT_CODES, Mode, Part, Weather
 
 #: HTTP statuses that can be ordered.
 STATUSES: Final = range(200, 600)
@@ -29,11 +34,45 @@ async def read_ledger(request: Request) -> JSONResponse:
     """
     GET /control/ledger
 
-    200 (see `ledger.read`); 401.
+    200 (see `ledger.read`); 400; 401.
     """
-    sandbox = _sandbox(request)
+    sandbox = sandbox_of(request)
     await sandbox.state.write_counts()
-    return JSONResponse(await sandbox.state.do(ledger.read))
+    return JSONResponse(await sandbox.state.do(partial(ledger.read, house=house_of(request))))
+
+
+async def houses(request: Request) -> JSONResponse:
+    """
+    GET /control/houses
+
+    200: what is simulated, with the path below which each answers; 401.
+    """
+    sandbox_of(request)
+    return JSONResponse(
+        {
+            name: {
+                "path": f"/{name}",
+                "about": house.about,
+                "products": dict(house.paths),
+                "external_ids": house.external_ids,
+                "lists": house.lists,
+            }
+            for name, house in HOUSES.items()
+        }
+    )
+
+
+async def requests(request: Request) -> JSONResponse:
+    """
+    GET /control/requests?since=<id>
+
+    200: the requests to the API with a higher id, the oldest first, with what
+    came and the status of the answer: null when there was none; 400; 401.
+    """
+    sandbox, since = sandbox_of(request), request.query_params.get("since", "0")
+    if not (since.isascii() and since.isdigit()):
+        raise bad_parameter("since must be a whole number")
+    return JSONResponse({"requests": list(sandbox.traffic.shown(house=house_of(request), since=int(since)))})
 
 
 async def health(request: Request) -> JSONResponse:
@@ -42,7 +81,7 @@ async def health(request: Request) -> JSONResponse:
 
     200 once the state is open and answers; 401.
     """
-    await _sandbox(request).state.do(tasks.link_key)
+    await sandbox_of(request).state.do(tasks.link_key)
     return JSONResponse({"status": "ok"})
 
 
@@ -52,9 +91,9 @@ async def hold(request: Request) -> JSONResponse:
 
     The next ones at that gate are held until released. 200; 400; 401.
     """
-    sandbox, given = await _told(request, {"what", "task", "count"})
+    sandbox, given = await told(request, {"what", "task", "count"})
     gate = Gate(given.word("what", list(Gate)))
-    sandbox.gates.order(gate, task=given.text("task"), number=given.number("count", 1, 1, MOST))
+    sandbox.gates.order(gate, house=given.house, task=given.text("task"), number=given.number("count", 1, 1, MOST))
     return _held(sandbox)
 
 
@@ -64,7 +103,7 @@ async def held(request: Request) -> JSONResponse:
 
     200: what is held now, the oldest first, and what is still to be held; 401.
     """
-    return _held(_sandbox(request))
+    return _held(sandbox_of(request))
 
 
 async def release(request: Request) -> JSONResponse:
@@ -74,9 +113,10 @@ async def release(request: Request) -> JSONResponse:
     Lets go on, or cuts, what matches; without `id` also forgets matching
     holds that nothing met yet. 200 with the number released; 400; 401.
     """
-    sandbox, given = await _told(request, {"what", "task", "id", "cut"})
+    sandbox, given = await told(request, {"what", "task", "id", "cut"})
     released = sandbox.gates.release(
         gate=Gate(given.word("what", list(Gate))) if given.has("what") else None,
+        house=given.house,
         task=given.text("task"),
         held=given.number("id", 0, 1, MOST) if given.has("id") else None,
         cut=given.flag("cut"),
@@ -88,9 +128,10 @@ async def read_faults(request: Request) -> JSONResponse:
     """
     GET /control/faults
 
-    200: the rates of now; 401.
+    200: the rates of now, without a house Kling's; 400; 401.
     """
-    return JSONResponse(_sandbox(request).weather.faults.shown())
+    sandbox = sandbox_of(request)
+    return JSONResponse(sandbox.weather[house_of(request) or KLING].faults.shown())
 
 
 async def change_faults(request: Request) -> JSONResponse:
@@ -100,12 +141,15 @@ async def change_faults(request: Request) -> JSONResponse:
     Changes those that are named; tasks keep what was drawn for them. 200 with
     all of them; 400; 401.
     """
-    sandbox, given = await _told(request, None)
+    sandbox, given = await told(request, None)
+    weathers = _weathers(sandbox, given.house)
     try:
-        sandbox.weather.faults = sandbox.weather.faults.changed(given.fields)
+        changed = [weather.faults.changed(given.fields) for weather in weathers]
     except ValueError as exc:
         raise bad_parameter(str(exc)) from exc
-    return JSONResponse(sandbox.weather.faults.shown())
+    for weather, faults in zip(weathers, changed, strict=True):
+        weather.faults = faults
+    return JSONResponse(changed[0].shown())
 
 
 async def answer(request: Request) -> JSONResponse:
@@ -120,24 +164,52 @@ async def answer(request: Request) -> JSONResponse:
     200; 400; 401.
     """
     names = {"what", "status", "code", "message", "html", "retry_after", "task", "count"}
-    sandbox, given = await _told(request, names)
+    sandbox, given = await told(request, names)
     gate = Gate(given.word("what", sorted(ANSWERED)))
     code = given.number("code", 0, 0, 9999) if given.has("code") else None
     usual = 0 if code is None or code not in CODES else CODES[code][0]
     if not usual and not given.has("status"):
         raise bad_parameter("status is required without a known code")
     status = given.number("status", usual, STATUSES.start, STATUSES.stop - 1)
-    ordered = Ordered(
-        gate=gate,
-        task=given.text("task"),
-        status=status,
-        code=code,
-        message=given.text("message") or message_of(code, status),
-        html=given.flag("html"),
-        retry_after=given.number("retry_after", 0, 0, MOST) if given.has("retry_after") else None,
-        left=given.number("count", 1, 1, MOST),
-    )
-    sandbox.weather.order(ordered)
+    message = given.text("message") or (f"status {status}" if code is None or code not in CODES else CODES[code][1])
+    response: Response
+    if given.flag("html"):
+        response, reply = answers.page(status), "html"
+    elif code is None:
+        response, reply = PlainTextResponse(message, status), "text"
+    else:
+        response, reply = answers.refused(Refusal(status, code, message), HOUSES[given.house or KLING]), str(code)
+    if given.has("retry_after"):
+        response.headers["retry-after"] = str(given.number("retry_after", 0, 0, MOST))
+    number, task = given.number("count", 1, 1, MOST), given.text("task")
+    reply = f"{status} {reply}"
+    sandbox.orders.add(Ordered.of(response, gate=gate, house=given.house, task=task, reply=reply, number=number))
+    return JSONResponse({})
+
+
+async def raw_answers(request: Request) -> JSONResponse:
+    """
+    POST /control/answers
+
+    {"on": <gate>, "status": 429, "headers": {…}?, "body": <text, or any JSON>?,
+    "times": 1?, "task": <external id>?}, or {"clear": true}
+
+    As /control/answer, byte for byte: text is sent as it is, by default as
+    text/plain, everything else as JSON. `clear` forgets what nothing met yet.
+    200; 400; 401.
+    """
+    sandbox, given = await told(request, {"on", "status", "headers", "body", "times", "task", "clear"})
+    if given.flag("clear"):
+        sandbox.orders.clear()
+        return JSONResponse({})
+    gate = Gate(given.word("on", sorted(ANSWERED)))
+    status = given.number("status", 0, STATUSES.start, STATUSES.stop - 1)
+    headers, body = {name.lower(): text for name, text in given.texts("headers").items()}, given.fields.get("body", "")
+    response: Response = PlainTextResponse(body, status) if isinstance(body, str) else JSONResponse(body, status)
+    response.headers.update(headers)
+    number, task = given.number("times", 1, 1, MOST), given.text("task")
+    reply = f"{status} given"
+    sandbox.orders.add(Ordered.of(response, gate=gate, house=given.house, task=task, reply=reply, number=number))
     return JSONResponse({})
 
 
@@ -147,11 +219,12 @@ async def account(request: Request) -> JSONResponse:
 
     Puts the account in that state, or in good standing. 200; 400; 401.
     """
-    sandbox, given = await _told(request, {"code"})
+    sandbox, given = await told(request, {"code"})
     code = given.number("code", 0, 0, 9999) if given.has("code") else None
     if code is not None and code not in ACCOUNT_CODES:
         raise bad_parameter(f"code must be null or one of {sorted(ACCOUNT_CODES)}")
-    sandbox.weather.account_code = code
+    for weather in _weathers(sandbox, given.house):
+        weather.account_code = code
     return JSONResponse({"code": code})
 
 
@@ -162,13 +235,14 @@ async def down(request: Request) -> JSONResponse:
     Without `what` both are down; without `seconds` until told. Callbacks go
     on. 200; 400; 401.
     """
-    sandbox, given = await _told(request, {"mode", "what", "seconds"})
+    sandbox, given = await told(request, {"mode", "what", "seconds"})
     mode = Mode(given.word("mode", list(Mode))) if given.has("mode") else Mode.SERVER_ERROR
     parts = frozenset({Part(given.word("what", list(Part)))}) if given.has("what") else frozenset(Part)
     seconds = given.fields.get("seconds")
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0):
         raise bad_parameter("seconds must be a number from 0 on")
-    sandbox.weather.down(mode, parts, seconds)
+    for weather in _weathers(sandbox, given.house):
+        weather.down(mode, parts, seconds)
     return JSONResponse({})
 
 
@@ -178,70 +252,20 @@ async def up(request: Request) -> JSONResponse:
 
     Ends the outage; requests that hang in it are cut. 200; 401.
     """
-    _sandbox(request).weather.up()
+    for weather in _weathers(sandbox_of(request), house_of(request)):
+        weather.up()
     return JSONResponse({})
 
 
-class _Given:
-    """The fields of a control request."""
-
-    def __init__(self, fields: dict[str, Any]) -> None:
-        self.fields = fields
-
-    def has(self, name: str) -> bool:
-        """Tell whether it is given and not null."""
-        return self.fields.get(name) is not None
-
-    def word(self, name: str, words: Collection[str]) -> str:
-        """Return one of *words*."""
-        value = self.fields.get(name)
-        if not isinstance(value, str) or value not in words:
-            raise bad_parameter(f"{name} must be one of {', '.join(words)}")
-        return value
-
-    def text(self, name: str) -> str | None:
-        """Return text; None when it is not given."""
-        value = self.fields.get(name)
-        if value is not None and not isinstance(value, str):
-            raise bad_parameter(f"{name} must be a string")
-        return value
-
-    def number(self, name: str, default: int, least: int, most: int) -> int:
-        """Return a whole number."""
-        value = self.fields.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise bad_parameter(f"{name} must be a whole number from {least} to {most}")
-        return value
-
-    def flag(self, name: str) -> bool:
-        """Return a boolean, false when it is not given."""
-        value = self.fields.get(name, False)
-        if not isinstance(value, bool):
-            raise bad_parameter(f"{name} must be true or false")
-        return value
-
-
-async def _told(request: Request, names: Collection[str] | None) -> tuple[Sandbox, _Given]:
-    """Check the key, and that the body is a JSON object with no other *names*; None takes any."""
-    sandbox = _sandbox(request)
-    try:
-        fields = json.loads(await read_body(request))
-    except (ValueError, RecursionError) as exc:
-        raise Refusal(400, 1200, "the body is not valid JSON") from exc
-    if not isinstance(fields, dict):
-        raise Refusal(400, 1200, "the body is not a JSON object")
-    for name in sorted(fields.keys() - (fields if names is None else names)):
-        raise bad_parameter(f"unknown field: {name!a}")
-    return sandbox, _Given(fields)
-
-
-def _sandbox(request: Request) -> Sandbox:
-    sandbox: Sandbox = request.app.state.sandbox
-    authorize_control(sandbox.config, request.headers.get("authorization"))
-    return sandbox
+def _weathers(sandbox: Sandbox, house: str | None) -> list[Weather]:
+    """Return the weather of one house, or of all."""
+    return [weather for name, weather in sandbox.weather.items() if house in {None, name}]
 
 
 def _held(sandbox: Sandbox) -> JSONResponse:
-    now = [{"id": one.id, "what": one.gate, "task": one.task} for one in sandbox.gates.held()]
-    ordered = [{"what": gate, "task": task, "count": left} for gate, task, left in sandbox.gates.ordered()]
+    now = [{"id": one.id, "what": one.gate, "house": one.house, "task": one.task} for one in sandbox.gates.held()]
+    ordered = [
+        {"what": gate, "house": house, "task": task, "count": left}
+        for gate, house, task, left in sandbox.gates.ordered()
+    ]
     return JSONResponse({"held": now, "ordered": ordered})

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -34,46 +35,55 @@ TIMED_OUT: Final = "timeout"
 WRONG_KEY: Final = b"nobody has this key"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """What is sent."""
+
+    url: str
+    #: Is asked at the last moment, so that its links are fresh.
+    body: Callable[[], Mapping[str, Any]]
+    #: Whether the house signs, and with what; None: it has no secret.
+    signed: bool
+    key: bytes | None = field(repr=False)
+    #: `User-Agent`; None: the library's.
+    agent: str | None
+
+
 class Courier:
     """Posts a callback and records what became of it."""
 
-    def __init__(
-        self, state: State, client: httpx.AsyncClient, *, key: bytes | None, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, state: State, client: httpx.AsyncClient, *, clock: Callable[[], float]) -> None:
         self._state = state
         self._client = client
-        self._key = key
         self._clock = clock
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def send(self, callback: Callback, telling: Telling, url: str, body: Callable[[], Mapping[str, Any]]) -> None:
+    async def send(self, callback: Callback, telling: Telling, letter: Letter) -> None:
         """
-        Send *callback* to *url*; *body* is asked at the last moment, so that its links are fresh.
+        Send *callback*.
 
         Repeats have the same bytes and headers. The outcome is the HTTP status
         as text, `timeout`, or the name of the error. A kill between the two
         records leaves `unknown`.
         """
-        first, *copies = await self._attempt(callback, telling, url, body)
+        first, *copies = await self._attempt(callback, telling, letter)
         if callback.until_taken:
             for _ in range(MOST_ATTEMPTS):
                 if first.startswith("2"):
                     break
                 await asyncio.sleep(AGAIN_AFTER)
-                first, *copies = await self._attempt(callback, telling, url, body)
+                first, *copies = await self._attempt(callback, telling, letter)
         await self._state.do(partial(callbacks.end, callback=callback, outcome=first, copies=copies))
 
-    async def _attempt(
-        self, callback: Callback, telling: Telling, url: str, body: Callable[[], Mapping[str, Any]]
-    ) -> list[str]:
+    async def _attempt(self, callback: Callback, telling: Telling, letter: Letter) -> list[str]:
         async with self._slots:
             await self._state.do(partial(callbacks.begin, callback=callback))
-            content = json.dumps(body(), ensure_ascii=False, separators=(",", ":")).encode()
-            headers = self._headers(callback, telling, content)
+            content = json.dumps(letter.body(), ensure_ascii=False, separators=(",", ":")).encode()
+            headers = self._headers(callback, telling, letter, content)
             if telling.at_once:
-                sendings = (self._post(url, content, headers) for _ in range(telling.repeats + 1))
+                sendings = (self._post(letter.url, content, headers) for _ in range(telling.repeats + 1))
                 return list(await asyncio.gather(*sendings))
-            return [await self._post(url, content, headers) for _ in range(telling.repeats + 1)]
+            return [await self._post(letter.url, content, headers) for _ in range(telling.repeats + 1)]
 
     async def _post(self, url: str, content: bytes, headers: Mapping[str, str]) -> str:
         try:
@@ -85,10 +95,12 @@ class Courier:
             return type(exc).__name__
         return str(response.status_code)
 
-    def _headers(self, callback: Callback, telling: Telling, content: bytes) -> dict[str, str]:
+    def _headers(self, callback: Callback, telling: Telling, letter: Letter, content: bytes) -> dict[str, str]:
         headers = {"content-type": "application/json; charset=utf-8"}
-        key = WRONG_KEY if telling.bad_signature else self._key
-        if key is None or telling.unsigned:
+        if letter.agent is not None:
+            headers["user-agent"] = letter.agent
+        key = WRONG_KEY if telling.bad_signature else letter.key
+        if key is None or telling.unsigned or not letter.signed:
             return headers
         webhook_id, timestamp = str(callback.webhook_id), str(int(self._clock()))
         return headers | {

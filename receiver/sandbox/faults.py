@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from receiver.sandbox import units
 from receiver.sandbox.plan import END, PROCESSING, SUBMITTED, Forgery, Plan, Spoilt, Telling, Unanswered, Unsure
-from receiver.sandbox.records import Format
+from receiver.sandbox.records import SOUNDS, Format
 from receiver.sandbox.units import Delay
 
 T = TypeVar("T")
@@ -143,7 +143,7 @@ class Odds:
     seed: int
     faults: Faults
 
-    def plan(self, number: int, *, told: bool, fails: bool) -> Plan:
+    def plan(self, number: int, *, told: bool, fails: bool, formats: Sequence[Format] = SOUNDS) -> Plan:
         """
         Draw what goes wrong with the task of the *number*-th order.
 
@@ -151,7 +151,7 @@ class Odds:
         until it is taken, so that nobody is left with the lie.
         """
         chance, faults = self._chance("task", number), self.faults
-        dead = tuple(form.value for form in Format if chance.hit(faults.dead_links, f"dead {form}"))
+        dead = tuple(form.value for form in formats if chance.hit(faults.dead_links, f"dead {form}"))
         if not told:
             return Plan(dead=dead)
         first = chance.hit(faults.first, "first")

@@ -27,7 +27,8 @@ class Gate(StrEnum):
 @dataclass(slots=True, kw_only=True)
 class _Order:
     gate: Gate
-    #: External id; None: any task.
+    #: None: any house, any task (external id).
+    house: str | None
     task: str | None
     left: int
 
@@ -38,6 +39,7 @@ class Held:
 
     id: int
     gate: Gate
+    house: str
     #: External id.
     task: str | None
     #: Its result tells whether the request goes on; else it is cut.
@@ -52,31 +54,31 @@ class Gates:
         self._held: dict[int, Held] = {}
         self._ids = count(1)
 
-    def order(self, gate: Gate, *, task: str | None, number: int) -> None:
-        """Have the next *number* requests held at *gate*: those of *task* (external id), or any."""
-        self._orders.append(_Order(gate=gate, task=task, left=number))
+    def order(self, gate: Gate, *, house: str | None, task: str | None, number: int) -> None:
+        """Have the next *number* requests held at *gate*: those of a house and a *task* (external id), or any."""
+        self._orders.append(_Order(gate=gate, house=house, task=task, left=number))
 
-    def ordered(self) -> list[tuple[Gate, str | None, int]]:
-        """Return gate, task and number of what is still to be held."""
-        return [(order.gate, order.task, order.left) for order in self._orders]
+    def ordered(self) -> list[tuple[Gate, str | None, str | None, int]]:
+        """Return gate, house, task and number of what is still to be held."""
+        return [(order.gate, order.house, order.task, order.left) for order in self._orders]
 
     def held(self) -> list[Held]:
         """Return what is held now, the oldest first."""
         return list(self._held.values())
 
-    async def go_on(self, gate: Gate, task: str | None) -> bool:
+    async def go_on(self, gate: Gate, house: str, task: str | None) -> bool:
         """Wait if that was ordered; tell whether the request goes on, else it is cut."""
-        if not self._take(gate, task):
+        if not self._take(gate, house, task):
             return True
         told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        held = Held(id=next(self._ids), gate=gate, task=task, told=told)
+        held = Held(id=next(self._ids), gate=gate, house=house, task=task, told=told)
         self._held[held.id] = held
         try:
             return await told
         finally:
             self._held.pop(held.id, None)
 
-    def release(self, *, gate: Gate | None, task: str | None, held: int | None, cut: bool) -> int:
+    def release(self, *, gate: Gate | None, house: str | None, task: str | None, held: int | None, cut: bool) -> int:
         """
         Let go on, or *cut*, what is held, and return how many; None matches all.
 
@@ -84,12 +86,17 @@ class Gates:
         """
         if held is None:
             self._orders = [
-                order for order in self._orders if gate not in {None, order.gate} or task not in {None, order.task}
+                order
+                for order in self._orders
+                if gate not in {None, order.gate} or house not in {None, order.house} or task not in {None, order.task}
             ]
         chosen = [
             one
             for one in self._held.values()
-            if gate in {None, one.gate} and task in {None, one.task} and held in {None, one.id}
+            if gate in {None, one.gate}
+            and house in {None, one.house}
+            and task in {None, one.task}
+            and held in {None, one.id}
         ]
         for one in chosen:
             del self._held[one.id]
@@ -104,11 +111,11 @@ class Gates:
     def close(self) -> None:
         """Cut the requests that are held; callbacks stay due, for the next process."""
         for gate in set(Gate) - {Gate.CALLBACK}:
-            self.release(gate=gate, task=None, held=None, cut=True)
+            self.release(gate=gate, house=None, task=None, held=None, cut=True)
 
-    def _take(self, gate: Gate, task: str | None) -> bool:
+    def _take(self, gate: Gate, house: str, task: str | None) -> bool:
         for order in self._orders:
-            if order.gate is gate and order.task in {None, task}:
+            if order.gate is gate and order.house in {None, house} and order.task in {None, task}:
                 order.left -= 1
                 if not order.left:
                     self._orders.remove(order)

@@ -5,6 +5,6 @@ from __future__ import annotations
 import sqlite3
 
 
-def add(conn: sqlite3.Connection, *, kind: str, given: str | None, fault: str) -> None:
-    """Note that a request of *kind*, for the task whose id or external id was *given*, met *fault*."""
-    conn.execute("INSERT INTO incident (kind, given, fault) VALUES (?, ?, ?)", (kind, given, fault))
+def add(conn: sqlite3.Connection, *, house: str, kind: str, given: str | None, fault: str) -> None:
+    """Note that a request of *kind* to a house, for the task whose id or external id was *given*, met *fault*."""
+    conn.execute("INSERT INTO incident (house, kind, given, fault) VALUES (?, ?, ?, ?)", (house, kind, given, fault))

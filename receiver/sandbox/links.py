@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from receiver.sandbox.records import Audio, Format, Task
+from receiver.sandbox.records import Format, MediaFile, Task
+from receiver.sandbox.statements import SOURCE
 
 #: The query exactly as it was given out; a re-encoded one is another one.
 QUERY: Final = re.compile(
@@ -31,19 +32,32 @@ class Link:
 
 
 class Links:
-    """Makes links that lapse, and tells good ones from others. Keeps nothing."""
+    """Makes links of one house that lapse, and tells good ones from others. Keeps nothing."""
 
-    def __init__(self, *, key: bytes, base: str, lifetime: Callable[[], float], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, key: bytes, base: str, root: str, lifetime: Callable[[], float], clock: Callable[[], float]
+    ) -> None:
+        """
+        Prepare to make links.
+
+        Args:
+            key: Signs them.
+            base: Scheme and host.
+            root: The house's path.
+            lifetime: Gives their life, in seconds.
+            clock: Gives the time, in seconds since 1970.
+        """
         self._key = key
         self._base = base
+        self._root = root
         self._lifetime = lifetime
         self._clock = clock
 
-    def make(self, task: Task, audio: Audio) -> str:
+    def make(self, task: Task, file: MediaFile) -> str:
         """Return a link to one file, good for the lifetime (seconds) from now."""
-        path = f"/media/{task.id}/{audio.clip}.{audio.format}"
+        path = f"{self._root}/media/{task.id}/{file.clip}.{file.format}"
         expires = int(self._clock() + self._lifetime())
-        return f"{self._base}{path}?{self._query(path, expires, audio.generation)}"
+        return f"{self._base}{path}?{self._query(path, expires, file.generation)}"
 
     def read(self, path: str, query: str) -> Link | None:
         """Return what *query* is good for; None unless it was made here for *path*."""
@@ -58,7 +72,11 @@ class Links:
 
     def invented(self, task: Task, form: Format) -> str:
         """Return a link to media that no task has."""
-        return f"{self._base}/stranger/{task.id}.{form}"
+        return f"{self._base}{self._root}/stranger/{task.id}.{form}"
+
+    def source(self) -> str:
+        """Return the link to the video that orders may name; it never lapses."""
+        return f"{self._base}{self._root}/{SOURCE}"
 
     def _query(self, path: str, expires: int, generation: int) -> str:
         cache = base64.b64encode(self._mac("cache", path, str(generation))[:20]).decode()

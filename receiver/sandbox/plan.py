@@ -14,7 +14,6 @@ PROCESSING: Final = 1
 END: Final = 2
 CONTRADICTION: Final = 3
 FORGERY: Final = 4
-PLACES: Final = 5
 
 
 class Unsure(StrEnum):

@@ -5,13 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 from receiver.sandbox.plan import Plan
 
-#: Units taken for a task that succeeds (providers.md 2.2); decimal text.
-PRICE: Final = "0.25"
+#: Units taken for a task that fails, and for an open one; decimal text.
 NO_CHARGE: Final = "0"
+
+
+class Product(StrEnum):
+    """What can be ordered."""
+
+    SOUND = "text-to-audio"
+    VIDEO_SOUND = "video-to-audio"
+    #: As the third-party note has it: only a video comes back (providers.md D1).
+    VIDEO_SOUND_VIDEO = "videos/video-to-audio"
+    VIDEO = "text2video"
+    #: The same by the new standard.
+    NEW_VIDEO = "text-to-video"
 
 
 class Status(StrEnum):
@@ -24,10 +36,36 @@ class Status(StrEnum):
 
 
 class Format(StrEnum):
-    """Each clip comes in both."""
+    """Sound comes in the first two."""
 
     MP3 = "mp3"
     WAV = "wav"
+    MP4 = "mp4"
+
+
+SOUNDS: Final = (Format.MP3, Format.WAV)
+
+#: The files that each product gives.
+FORMATS: Final = MappingProxyType(
+    {
+        Product.SOUND: SOUNDS,
+        Product.VIDEO_SOUND: (*SOUNDS, Format.MP4),
+        Product.VIDEO_SOUND_VIDEO: (Format.MP4,),
+        Product.VIDEO: (Format.MP4,),
+        Product.NEW_VIDEO: (Format.MP4,),
+    }
+)
+
+#: Units taken for a task that succeeds; decimal text. Of sound: providers.md 2.2; of video: invented.
+PRICES: Final = MappingProxyType(
+    {
+        Product.SOUND: "0.25",
+        Product.VIDEO_SOUND: "0.25",
+        Product.VIDEO_SOUND_VIDEO: "0.25",
+        Product.VIDEO: "5",
+        Product.NEW_VIDEO: "5",
+    }
+)
 
 
 class Counted(StrEnum):
@@ -39,6 +77,8 @@ class Counted(StrEnum):
     MEDIA = "media"
     #: Fetches of media that a stranger invented; nobody should trust them.
     STRANGER = "stranger"
+    #: Fetches of the video that orders may name.
+    SOURCE = "source"
 
 
 class Kind(StrEnum):
@@ -55,9 +95,17 @@ class Kind(StrEnum):
 class Order:
     """A create request that passed every check of its body."""
 
+    product: Product = Product.SOUND
+    #: All that it asks for in words.
     prompt: str
-    #: Seconds, 3.0 to 10.0, at most one decimal.
-    duration: Decimal
+    #: Seconds, at most one decimal; None: as long as the video.
+    duration: Decimal | None
+    #: The video that is to sound.
+    video_id: str | None = None
+    video_url: str | None = None
+    #: False: the video is silent.
+    sound: bool = True
+    #: As it was sent, whatever the house does with it.
     external_id: str | None = None
     callback_url: str | None = None
 
@@ -74,26 +122,35 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audio:
-    """One file of a task's clip."""
+class MediaFile:
+    """One file of a task."""
 
-    #: The clip's id; both formats share it.
+    #: The clip's id; both formats of a sound share it.
     clip: int
+    #: What it was made of (see `studio`).
+    take: int
     format: Format
     bytes: int
     #: Lower-case hex.
     sha256: str
     #: Seconds, as text in the reply.
     duration: str
+    #: Of a video's sound: of its AAC packets one after the other; None: there is none.
+    sound_sha256: str | None = None
     #: Of its links; 1 once a link of a dead file was tried.
     generation: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One task as it stands; `audios` is empty until it succeeds."""
+    """One task as it stands; `files` is empty until it succeeds."""
 
+    #: Kling's own.
     id: int
+    #: Where it was ordered.
+    house: str
+    #: The id that the house tells.
+    told_id: str
     #: The place of its order among all orders, from 1: what is drawn for the task depends on it.
     number: int
     order: Order
@@ -104,12 +161,12 @@ class Task:
     updated_at: int
     starts_at: int
     ends_at: int
-    audios: tuple[Audio, ...] = ()
+    files: tuple[MediaFile, ...] = ()
 
     @property
     def charged(self) -> str:
         """Units taken, decimal text: only success costs."""
-        return PRICE if self.status is Status.SUCCEED else NO_CHARGE
+        return PRICES[self.order.product] if self.status is Status.SUCCEED else NO_CHARGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,10 @@ from starlette.responses import FileResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from receiver.sandbox.plan import Spoilt
-from receiver.sandbox.records import Audio, Format
+from receiver.sandbox.records import Format, MediaFile
 from receiver.sandbox.wire import gone, transport_of
 
-MEDIA_TYPES: Final = MappingProxyType({Format.MP3: "audio/mpeg", Format.WAV: "audio/wav"})
+MEDIA_TYPES: Final = MappingProxyType({Format.MP3: "audio/mpeg", Format.WAV: "audio/wav", Format.MP4: "video/mp4"})
 
 #: Parts of a file that is sent drop by drop.
 DROPS: Final = 20
@@ -32,7 +32,7 @@ class Clip(FileResponse):
     def __init__(
         self,
         path: Path,
-        audio: Audio,
+        file: MediaFile,
         *,
         spoilt: Spoilt | None,
         halfway: Callable[[], Awaitable[bool]],
@@ -43,13 +43,13 @@ class Clip(FileResponse):
 
         Args:
             path: Where it lies.
-            audio: What it is.
+            file: What it is.
             spoilt: `TRUNCATED`, `TRUNCATED_LENGTHLESS`, `SLOW` or None.
             halfway: Is asked when half of the body was sent; False cuts.
             pause: Waits between two drops.
         """
-        headers = {"etag": f'"{audio.sha256}"'}
-        super().__init__(path, headers=headers, media_type=MEDIA_TYPES[audio.format])
+        headers = {"etag": f'"{file.sha256}"'}
+        super().__init__(path, headers=headers, media_type=MEDIA_TYPES[file.format])
         self._spoilt = spoilt
         self._halfway = halfway
         self._pause = pause

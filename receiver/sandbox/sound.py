@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass
 from decimal import Decimal
@@ -30,15 +29,13 @@ class Recording:
 
     format: Format
     data: bytes
-    #: Lower-case hex.
-    sha256: str
     #: Seconds, as text in the reply.
     duration: str
 
 
-def record(task_id: int, seconds: Decimal) -> tuple[Recording, Recording]:
-    """Return the clip of *task_id* as mp3 and wav; the same id gives the same sound. Costs about 20 ms a second."""
-    samples = _synthesise(np.random.default_rng(task_id), int(seconds * RATE))
+def record(seed: int, seconds: Decimal) -> tuple[Recording, Recording]:
+    """Return the clip of *seed* as mp3 and wav; the same seed gives the same sound. Costs about 20 ms a second."""
+    samples = _synthesise(np.random.default_rng(seed), int(seconds * RATE))
     # An mp3 holds whole frames, and one more for the encoder's delay.
     frames = -(-len(samples) // MP3_FRAME) + 1
     return (
@@ -68,5 +65,4 @@ def _encode(samples: Samples, form: Format, duration: str) -> Recording:
         soundfile.write(buffer, samples, RATE, format="MP3", bitrate_mode="CONSTANT", compression_level=MP3_LEVEL)
     else:
         soundfile.write(buffer, samples, RATE, format="WAV", subtype="PCM_16")
-    data = buffer.getvalue()
-    return Recording(format=form, data=data, sha256=hashlib.sha256(data).hexdigest(), duration=duration)
+    return Recording(format=form, data=buffer.getvalue(), duration=duration)

@@ -36,26 +36,45 @@ CREATE TABLE IF NOT EXISTS task (
   position INTEGER PRIMARY KEY,
   id INTEGER NOT NULL UNIQUE,
   number INTEGER NOT NULL UNIQUE REFERENCES submission (number),
+  house TEXT NOT NULL,
+  told_id TEXT NOT NULL,
   plan TEXT NOT NULL,
-  external_id TEXT UNIQUE,
+  product TEXT NOT NULL,
   prompt TEXT NOT NULL,
-  duration TEXT NOT NULL,
+  duration TEXT,
+  video_id TEXT,
+  video_url TEXT,
+  sound INTEGER NOT NULL,
+  external_id TEXT,
   callback_url TEXT,
   status TEXT NOT NULL CHECK (status IN ('submitted', 'processing', 'succeed', 'failed')),
   failure TEXT,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL,
   starts_at INTEGER NOT NULL,
-  ends_at INTEGER NOT NULL
+  ends_at INTEGER NOT NULL,
+  UNIQUE (house, told_id)
 );
+CREATE INDEX IF NOT EXISTS task_external ON task (house, external_id);
+CREATE INDEX IF NOT EXISTS task_page ON task (house, product, position);
 CREATE INDEX IF NOT EXISTS task_open ON task (position) WHERE status IN ('submitted', 'processing');
-CREATE TABLE IF NOT EXISTS audio (
+CREATE TABLE IF NOT EXISTS tally (house TEXT PRIMARY KEY, open INTEGER NOT NULL);
+CREATE TRIGGER IF NOT EXISTS task_made AFTER INSERT ON task BEGIN
+  INSERT INTO tally VALUES (NEW.house, 1) ON CONFLICT DO UPDATE SET open = open + 1;
+END;
+CREATE TRIGGER IF NOT EXISTS task_ended AFTER UPDATE OF status ON task
+WHEN OLD.status IN ('submitted', 'processing') AND NEW.status NOT IN ('submitted', 'processing') BEGIN
+  UPDATE tally SET open = open - 1 WHERE house = NEW.house;
+END;
+CREATE TABLE IF NOT EXISTS file (
   task_id INTEGER NOT NULL REFERENCES task (id),
-  format TEXT NOT NULL CHECK (format IN ('mp3', 'wav')),
+  format TEXT NOT NULL CHECK (format IN ('mp3', 'wav', 'mp4')),
   clip INTEGER NOT NULL,
+  take INTEGER NOT NULL,
   bytes INTEGER NOT NULL,
   sha256 TEXT NOT NULL,
   duration TEXT NOT NULL,
+  sound_sha256 TEXT,
   generation INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (task_id, format)
 );
@@ -73,7 +92,13 @@ CREATE TABLE IF NOT EXISTS callback (
   PRIMARY KEY (task_id, position)
 );
 CREATE INDEX IF NOT EXISTS callback_due ON callback (task_id, position) WHERE outcome IS NULL;
-CREATE TABLE IF NOT EXISTS submission (number INTEGER PRIMARY KEY, external_id TEXT UNIQUE);
+CREATE TABLE IF NOT EXISTS submission (
+  number INTEGER PRIMARY KEY,
+  house TEXT NOT NULL,
+  external_id TEXT,
+  enforced INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS submission_once ON submission (house, external_id) WHERE enforced;
 CREATE TABLE IF NOT EXISTS attempt (
   id INTEGER PRIMARY KEY,
   number INTEGER NOT NULL REFERENCES submission (number),
@@ -95,15 +120,21 @@ CREATE TABLE IF NOT EXISTS fetch (
 );
 CREATE TABLE IF NOT EXISTS incident (
   id INTEGER PRIMARY KEY,
+  house TEXT NOT NULL,
   kind TEXT NOT NULL,
   given TEXT,
   fault TEXT NOT NULL
 );
-CREATE TABLE IF NOT EXISTS request (kind TEXT PRIMARY KEY, number INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS request (
+  house TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  PRIMARY KEY (house, kind)
+);
 """
 
 #: Of the schema.
-VERSION: Final = 2
+VERSION: Final = 3
 
 #: Operations in one transaction.
 BATCH: Final = 500
@@ -115,6 +146,8 @@ COUNTS_EVERY: Final = 0.5
 ID_ROOM: Final = 10**8
 
 Operation = Callable[[sqlite3.Connection], Any]
+#: A house, and what is counted in it.
+Key = tuple[str, Counted]
 
 
 class StateLocked(Exception):
@@ -138,8 +171,8 @@ class State:
         self._waiting: list[tuple[Operation, asyncio.Future[Any]]] = []
         self._wake = asyncio.Event()
         self._closed = False
-        self._counts: Counter[Counted] = Counter()
-        self._numbers: Counter[Counted] = Counter()
+        self._counts: Counter[Key] = Counter()
+        self._numbers: Counter[Key] = Counter()
 
     @classmethod
     @asynccontextmanager
@@ -180,15 +213,15 @@ class State:
         self._wake.set()
         return await future
 
-    def count(self, kind: Counted) -> int:
+    def count(self, house: str, kind: Counted) -> int:
         """
-        Count one request and return its number among those of its kind, from 1.
+        Count one request to a house and return its number among those of its kind, from 1.
 
         On disk with whatever is written next, half a second later at most.
         """
-        self._counts[kind] += 1
-        self._numbers[kind] += 1
-        return self._numbers[kind]
+        self._counts[house, kind] += 1
+        self._numbers[house, kind] += 1
+        return self._numbers[house, kind]
 
     async def write_counts(self) -> None:
         """Bring to disk what was counted so far."""
@@ -212,7 +245,7 @@ class State:
             if self._counts:
                 await self.write_counts()
 
-    def _take_counts(self) -> Counter[Counted]:
+    def _take_counts(self) -> Counter[Key]:
         counts, self._counts = self._counts, Counter()
         return counts
 
@@ -274,7 +307,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _transact(
-    connection: sqlite3.Connection, operations: list[Operation], counts: Counter[Counted]
+    connection: sqlite3.Connection, operations: list[Operation], counts: Counter[Key]
 ) -> tuple[list[Any], bool]:
     """Return the results, and whether *counts* went along: reads alone are not worth a flush to disk."""
     before = connection.total_changes
@@ -291,18 +324,18 @@ def _transact(
     return results, wrote
 
 
-def _add_counts(connection: sqlite3.Connection, counts: Counter[Counted]) -> None:
+def _add_counts(connection: sqlite3.Connection, counts: Counter[Key]) -> None:
     connection.executemany(
-        "INSERT INTO request VALUES (?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number",
-        list(counts.items()),
+        "INSERT INTO request VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number",
+        [(house, kind, number) for (house, kind), number in counts.items()],
     )
 
 
-def _read_counts(connection: sqlite3.Connection) -> Counter[Counted]:
-    rows = connection.execute("SELECT kind, number FROM request").fetchall()
-    return Counter({Counted(row["kind"]): row["number"] for row in rows})
+def _read_counts(connection: sqlite3.Connection) -> Counter[Key]:
+    rows = connection.execute("SELECT * FROM request").fetchall()
+    return Counter({(row["house"], Counted(row["kind"])): row["number"] for row in rows})
 
 
-def _finish(connection: sqlite3.Connection, counts: Counter[Counted]) -> None:
+def _finish(connection: sqlite3.Connection, counts: Counter[Key]) -> None:
     _add_counts(connection, counts)
     connection.close()

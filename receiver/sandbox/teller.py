@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
-from receiver.sandbox.plan import PLACES, Plan
+from receiver.sandbox import callbacks
 from receiver.sandbox.records import Callback, Kind, Task
 
 #: Sends one callback of a task and returns when it has an outcome.
@@ -15,13 +15,14 @@ Sender = Callable[[Task, Callback], Awaitable[None]]
 class Teller:
     """The callbacks of one task."""
 
-    def __init__(self, plan: Plan, *, group: asyncio.TaskGroup, send: Sender, clock: Callable[[], float]) -> None:
-        self._plan = plan
+    def __init__(self, task: Task, *, group: asyncio.TaskGroup, send: Sender, clock: Callable[[], float]) -> None:
+        self._plan = task.plan
         self._group = group
         self._send = send
         self._clock = clock
-        #: Set for each place that no other has to wait for any more.
-        self._passed = [asyncio.Event() for _ in range(PLACES)]
+        #: Places that no other has to wait for any more, and those that somebody waits for.
+        self._done = set(callbacks.untold(task))
+        self._awaited: dict[int, asyncio.Event] = {}
 
     def tell(self, task: Task, told: Iterable[Callback]) -> None:
         """See to the callbacks of *task* that have no outcome yet; returns at once."""
@@ -29,18 +30,24 @@ class Teller:
             if callback.outcome is None:
                 self._group.create_task(self._deliver(task, callback))
             else:
-                self._passed[callback.position].set()
+                self._pass(callback.position)
 
     async def passed(self, place: int) -> None:
         """Wait until the callback at *place* has an outcome, or is one that comes late."""
-        await self._passed[place].wait()
+        if place not in self._done:
+            await self._awaited.setdefault(place, asyncio.Event()).wait()
+
+    def _pass(self, place: int) -> None:
+        self._done.add(place)
+        if place in self._awaited:
+            self._awaited.pop(place).set()
 
     async def _deliver(self, task: Task, callback: Callback) -> None:
         for place in self._plan.before(callback.position):
-            await self._passed[place].wait()
+            await self.passed(place)
         telling = self._plan.telling(callback.position)
         if callback.kind is Kind.TRUTH and telling.late:
-            self._passed[callback.position].set()
+            self._pass(callback.position)
             await asyncio.sleep(max(0.0, callback.changed_at / 1000 + telling.late - self._clock()))
         await self._send(task, callback)
-        self._passed[callback.position].set()
+        self._pass(callback.position)

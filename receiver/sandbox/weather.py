@@ -1,4 +1,4 @@
-"""What requests meet before they are looked at: outages, ordered answers, the account's state, the rate limit."""
+"""What requests to one house meet before they are looked at: outages, the account's state, the rate limit."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from starlette.responses import PlainTextResponse, Response
-
 from receiver.sandbox import answers
-from receiver.sandbox.answers import CODES, Refusal
+from receiver.sandbox.answers import Refusal
 from receiver.sandbox.faults import Faults, Odds
-from receiver.sandbox.gates import Gate
 from receiver.sandbox.records import Counted
 
 #: Codes that close the whole API; every other state of an account closes creates alone.
@@ -49,41 +46,8 @@ class Outage:
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-@dataclass(slots=True, kw_only=True)
-class Ordered:
-    """An answer that the control ordered for the next requests at one gate."""
-
-    gate: Gate
-    #: External id; None: any task.
-    task: str | None
-    status: int
-    #: None: plain text or a page, as a proxy answers.
-    code: int | None
-    message: str
-    html: bool
-    #: Seconds.
-    retry_after: int | None
-    left: int
-
-    def response(self) -> Response:
-        """Render it."""
-        if self.html:
-            response: Response = answers.page(self.status)
-        elif self.code is None:
-            response = PlainTextResponse(self.message, self.status)
-        else:
-            response = answers.refused(Refusal(self.status, self.code, self.message))
-        if self.retry_after is not None:
-            response.headers["retry-after"] = str(self.retry_after)
-        return response
-
-    def reply(self) -> str:
-        """Return it as the ledger shows it."""
-        return f"{self.status} {'html' if self.html else self.code if self.code is not None else 'text'}"
-
-
 class Weather:
-    """The state that the control routes change; gone with the process."""
+    """The state of one house that the control routes change; gone with the process."""
 
     def __init__(self, *, seed: int, faults: Faults, clock: Callable[[], float]) -> None:
         self.faults = faults
@@ -92,7 +56,6 @@ class Weather:
         self._seed = seed
         self._clock = clock
         self._outage: Outage | None = None
-        self._ordered: list[Ordered] = []
         self._tokens = 0.0
         self._filled_at = clock()
         self._began = False
@@ -122,20 +85,6 @@ class Weather:
         """Return the seconds that *outage* still takes; None: until told."""
         return None if outage.until is None else max(0.0, outage.until - self._clock())
 
-    def order(self, ordered: Ordered) -> None:
-        """Have the next requests answered so."""
-        self._ordered.append(ordered)
-
-    def ordered(self, gate: Gate, task: str | None) -> Ordered | None:
-        """Return the answer that is ordered for this request, and count it."""
-        for one in self._ordered:
-            if one.gate is gate and one.task in {None, task}:
-                one.left -= 1
-                if not one.left:
-                    self._ordered.remove(one)
-                return one
-        return None
-
     def account_refusal(self, kind: Counted) -> Refusal | None:
         """Return what the account's state has to say."""
         code = self.account_code
@@ -155,8 +104,3 @@ class Weather:
             return answers.refusal_of("1302", fault="rate_limit")
         self._tokens -= 1
         return None
-
-
-def message_of(code: int | None, status: int) -> str:
-    """Return the usual message of *code*; without one a proxy's words."""
-    return f"status {status}" if code is None or code not in CODES else CODES[code][1]

@@ -303,7 +303,7 @@ def test_requests_are_counted_refused_ones_too(start: Callable[..., Sandbox]) ->
     sandbox.client.get(clip["url_mp3"] + "0")
     queries = sandbox.ledger()["requests"]["query"]
     sandbox.client.get(f"{API}/nobody")
-    assert sandbox.ledger()["requests"] == {"create": 2, "query": queries + 1, "list": 1, "media": 2, "stranger": 0}
+    assert sandbox.ledger()["requests"] == {"create": 2, "query": queries + 1, "list": 1, "media": 2, "stranger": 0, "source": 0}
 
 
 def test_a_client_that_goes_after_its_request_leaves_a_task(shared: Sandbox) -> None:

@@ -95,7 +95,10 @@ def test_holds_that_nothing_met_are_forgotten_at_a_release(start: Callable[..., 
     sandbox.control("hold", what="create", task="a", count=2)
     sandbox.control("hold", what="query")
     ordered = sandbox.client.get("/control/held").json()["ordered"]
-    assert ordered == [{"what": "create", "task": "a", "count": 2}, {"what": "query", "task": None, "count": 1}]
+    assert ordered == [
+        {"what": "create", "house": None, "task": "a", "count": 2},
+        {"what": "query", "house": None, "task": None, "count": 1},
+    ]
     assert sandbox.control("release", task="a") == {"released": 0}
     assert [one["what"] for one in sandbox.client.get("/control/held").json()["ordered"]] == ["query"]
     sandbox.control("release")

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from receiver.sandbox import units
 from receiver.sandbox.faults import NO_FAULTS, Faults, Odds
-from receiver.sandbox.plan import CONTRADICTION, END, FORGERY, PLACES, SUBMITTED, Plan, Unsure
+from receiver.sandbox.plan import CONTRADICTION, END, FORGERY, SUBMITTED, Plan, Unsure
 from receiver.sandbox.records import Format
 from receiver.sandbox.units import Delay
 
+PLACES = FORGERY + 1
 RATES = st.floats(0, 1)
 DELAYS = st.builds(Delay, rate=RATES, seconds=st.floats(0.1, 100))
 
@@ -45,7 +46,7 @@ def test_the_same_seed_draws_the_same(odds: Odds, number: int) -> None:
 @given(seed=st.integers(0, 2**32), number=NUMBERS)
 def test_without_rates_nothing_goes_wrong(seed: int, number: int) -> None:
     odds = Odds(seed=seed, faults=NO_FAULTS)
-    assert drawn(odds, number) == [Plan()] * 3 + [None] * 8
+    assert drawn(odds, number) == [Plan()] * 3 + [None] * (4 + 2 * len(Format))
 
 
 @given(odds=ODDS, number=NUMBERS, name=st.sampled_from([one.name for one in fields(Faults)]))
