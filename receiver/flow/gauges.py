@@ -127,9 +127,12 @@ async def _read_tasks(conn: Connection, found: Readings) -> None:
 
 
 async def _read_accounts(conn: Connection, services: Services, found: Readings) -> None:
-    in_use, pauses = await gauges.slots_in_use(conn), await gauges.pauses(conn)
+    in_use, pauses, paces = await gauges.slots_in_use(conn), await gauges.pauses(conn), await gauges.paces(conn)
     for account, deal in services.deals.items():
-        found.add(telemetry.ACCOUNT_SLOTS, deal.account.concurrency, account)
+        pace = paces.get(account, gauges.Pace())
+        slots = min(deal.account.concurrency, pace.lowered_to or deal.account.concurrency)
+        found.add(telemetry.ACCOUNT_SLOTS, slots, account)
+        found.add(telemetry.ACCOUNT_CIRCUIT, pace.open_reason is not None, account, pace.open_reason or "")
         found.add(telemetry.ACCOUNT_SLOTS_IN_USE, in_use.get(account, 0), account)
         found.add(telemetry.ACCOUNT_PAUSED, account in pauses, account, pauses.get(account, ""))
 

@@ -38,6 +38,14 @@ class Open:
     overdue: timedelta
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Why an account's circuit is open, and how many tasks its provider takes at once; None is as usual."""
+
+    open_reason: str | None = None
+    lowered_to: int | None = None
+
+
 QUEUES: Final = """
 -- store.gauges.queues: jobs by kind and state; what waits past its time counts as due, since no worker has readied it
 SELECT kind, CASE WHEN held THEN 'held' ELSE state END AS state, count(*) AS n,
@@ -71,6 +79,13 @@ PAUSES: Final = """
 SELECT id, paused_reason FROM account WHERE paused_at IS NOT NULL
 """
 
+PACES: Final = """
+-- store.gauges.paces: accounts whose circuit is open, or whose provider takes fewer tasks at once for a while
+SELECT account, CASE WHEN open_until > now() THEN open_reason END AS open_reason,
+       CASE WHEN lowered_until > now() THEN lowered_to END AS lowered_to
+  FROM pace WHERE open_until > now() OR lowered_until > now()
+"""
+
 WORKERS: Final = """
 -- store.gauges.workers: how many have been seen of late
 SELECT count(*) AS n FROM worker WHERE seen_at > now() - %(alive)s
@@ -100,6 +115,11 @@ async def slots_in_use(conn: Connection) -> dict[AccountId, int]:
 async def pauses(conn: Connection) -> dict[AccountId, str]:
     """Return the reason of each pause."""
     return {row["id"]: row["paused_reason"] for row in await every(conn, PAUSES)}
+
+
+async def paces(conn: Connection) -> dict[AccountId, Pace]:
+    """Return the accounts that are spoken to more slowly for a while."""
+    return {row["account"]: Pace(row["open_reason"], row["lowered_to"]) for row in await every(conn, PACES)}
 
 
 async def workers(conn: Connection) -> int:

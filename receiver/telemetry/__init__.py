@@ -183,6 +183,12 @@ TASK_OVERDUE: Final = _reading(
 ACCOUNT_PAUSED: Final = _reading(
     "receiver_account_paused", "1 while submits of an account are paused, with the reason", ("account", "reason"), "web"
 )
+ACCOUNT_CIRCUIT: Final = _reading(
+    "receiver_account_circuit_open",
+    "1 while nothing is sent to an account's provider because its answers failed, with the reason",
+    ("account", "reason"),
+    "web",
+)
 ACCOUNT_SLOTS: Final = _reading(
     "receiver_account_slots", "Tasks that may be at the provider at once", ("account",), "web"
 )
