@@ -233,6 +233,12 @@ class SpoolFull(Unavailable):
     code = "spool_full"
 
 
+class TrackUnavailable(Unavailable):
+    """The sound could not be cut out of a video here; trying again may help."""
+
+    code = "track_unavailable"
+
+
 class Misconfigured(ReceiverError):
     """The process cannot start as it is set up; the message says what to change."""
 

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from receiver.transfer.spool import SpoolFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cap:
+    """What one download of a kind of media may cost, in place of what a downloader allows by itself."""
+
+    #: Bytes.
+    max_bytes: int
+    total: timedelta
+
+
+#: Videos have 100 MB and more.
+VIDEO: Final = Cap(max_bytes=256 * 1024 * 1024, total=timedelta(minutes=10))
 
 
 class Body:
@@ -16,6 +31,8 @@ class Body:
         self.file = file
         #: The strong validator of these bytes; None when the host gave none.
         self.etag: str | None = None
+        #: Bytes that the whole may have at most; whoever fetches says so.
+        self.max_bytes = 0
         #: Bytes that the whole will have; None when the host did not say.
         self.total: int | None = None
         self.length_verified = False

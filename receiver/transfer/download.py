@@ -23,7 +23,7 @@ from urllib.parse import urljoin
 import httpcore
 
 from receiver.core.errors import DownloadFailed, FetchBlocked, LinkDead
-from receiver.transfer.body import Body, Loan, Shelf
+from receiver.transfer.body import Body, Cap, Loan, Shelf
 from receiver.transfer.client import TRANSPORT_ERRORS, GuardedClient, guarded_client, headers_of
 from receiver.transfer.guard import FetchPolicy, target_of
 from receiver.transfer.spool import DEFAULT_FLOOR, Spool
@@ -147,7 +147,12 @@ class Downloader:
         self._clients: OrderedDict[FetchPolicy, GuardedClient] = OrderedDict()
         self._busy: dict[FetchPolicy, int] = {}
 
-    async def fetch(self, url: str, policy: FetchPolicy, *, key: str | None = None) -> Download:
+    @property
+    def spool(self) -> Spool:
+        """Where the files lie."""
+        return self._spool
+
+    async def fetch(self, url: str, policy: FetchPolicy, *, key: str | None = None, cap: Cap | None = None) -> Download:
         """
         Fetch *url* whole; the caller discards or keeps the result.
 
@@ -165,12 +170,14 @@ class Downloader:
             SpoolFull: No room on our disk.
         """
         self._shelf.tidy()
+        total = (cap or self._limits).total.total_seconds()
         try:
             with self._body(key) as body:
+                body.max_bytes = (cap or self._limits).max_bytes
                 if not body.whole:
                     target_of(url, policy)
                     self._spool.check_room(0)
-                    async with asyncio.timeout(self._limits.total.total_seconds()), self._client(policy) as client:
+                    async with asyncio.timeout(total), self._client(policy) as client:
                         await self._attempts(client, url, policy, body)
                 return self._lend(key, body)
         except TimeoutError as exc:
@@ -322,7 +329,7 @@ class Downloader:
             body.total = length
         body.length_verified = length is not None or "transfer-encoding" in headers
         if length is not None:
-            if body.file.size + length > self._limits.max_bytes:
+            if body.file.size + length > body.max_bytes:
                 raise DownloadFailed("larger than allowed")
             self._spool.check_room(length)
 
@@ -332,7 +339,7 @@ class Downloader:
         window = self._limits.rate_window.total_seconds()
         mark, marked = clock(), body.file.size
         async for chunk in response.aiter_stream():
-            if body.file.size + len(chunk) > self._limits.max_bytes:
+            if body.file.size + len(chunk) > body.max_bytes:
                 raise DownloadFailed("larger than allowed")
             body.add(chunk)
             now = clock()

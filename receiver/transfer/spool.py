@@ -197,6 +197,24 @@ class SpoolFile:
                 if not self._spool.give_way():
                     raise
 
+    def reserve(self, size: int) -> None:
+        """
+        Leave an empty file to another writer, and count *size* bytes as written; `settle` tells how many came.
+
+        Raises:
+            SpoolFull: There is no room for them.
+        """
+        self._spool.check_room(size)
+        self._spool.take(size)
+        self.size = size
+        self.close()
+
+    def settle(self) -> None:
+        """Count the bytes that another writer left here in place of those that were reserved."""
+        size = self.path.stat().st_size
+        self._spool.release(self.size - size)
+        self.size = size
+
     def restart(self) -> None:
         """Forget what was written."""
         self._file.seek(0)
