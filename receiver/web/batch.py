@@ -38,7 +38,7 @@ class BatchItem(TaskBody):
 class BatchBody(Taken):
     """What is to be made."""
 
-    tasks: list[BatchItem] = Field(min_length=1, max_length=MOST)
+    tasks: list[BatchItem] = Field(min_length=1, max_length=MOST, description="All of them are taken, or none")
 
 
 class BatchedTask(Given):

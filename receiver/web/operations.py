@@ -5,7 +5,8 @@ To serve one more, add it to `OPERATIONS`: a handler with a docstring, the model
 that it takes and gives, and the errors that it raises on purpose beyond those
 that follow from taking a key, a body or a query (`Operation.refusals`). A path
 parameter must be described in `PATH_PARAMETERS`, a tag in `TAGS`. Then add a row
-for each answer to `tests/web/test_every_answer.py`, which fails until it is there.
+for each answer to `tests/web/test_every_answer.py`, which fails until it is there,
+and renew the copy for readers: `python -m receiver.web.openapi > docs/openapi.json`.
 """
 
 from __future__ import annotations
