@@ -57,12 +57,9 @@ SELECT account, kind, day, sum(accepted) AS accepted, jsonb_object_agg(state, n)
 """
 
 NOT_ARCHIVED: Final = """
--- store.ledger.not_archived: the newest tasks that are not archived, each state read from its own range of the index
-SELECT t.*
-  FROM unnest(%(states)s::text[]) AS s (state)
- CROSS JOIN LATERAL (SELECT id, state, reason, attention, due_at FROM task
-                      WHERE owner = %(owner)s AND task.state = s.state ORDER BY id DESC LIMIT %(limit)s) AS t
- ORDER BY t.id DESC LIMIT %(limit)s
+-- store.ledger.not_archived: the newest tasks of one state
+SELECT id, state, reason, attention, due_at FROM task
+ WHERE owner = %(owner)s AND state = %(state)s ORDER BY id DESC LIMIT %(limit)s
 """
 
 INVARIANT: Final = """
@@ -93,9 +90,17 @@ async def lines(conn: Connection, owner: str) -> list[Line]:
 
 async def not_archived(conn: Connection, owner: str) -> list[Unarchived]:
     """Return the newest tasks of *owner* that are not archived, at most `LISTED`."""
-    states = [state for state in State if state is not State.ARCHIVED]
-    found = await every(conn, NOT_ARCHIVED, {"owner": owner, "states": states, "limit": LISTED})
-    return [Unarchived(**{**row, "state": State(row["state"])}) for row in found]
+    params = {"owner": owner, "limit": LISTED}
+    async with conn.pipeline():
+        # Not prepared: only of a known state the statistics say how common it is, and so which index to read.
+        cursors = [
+            await conn.execute(NOT_ARCHIVED, {**params, "state": state}, prepare=False)
+            for state in State
+            if state is not State.ARCHIVED
+        ]
+        found = [row for cursor in cursors for row in await cursor.fetchall()]
+    newest = sorted(found, key=lambda row: row["id"], reverse=True)[:LISTED]
+    return [Unarchived(**{**row, "state": State(row["state"])}) for row in newest]
 
 
 async def gaps(conn: Connection) -> Sequence[Gap]:

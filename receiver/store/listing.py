@@ -4,7 +4,8 @@ Pages of tasks, newest first, by any filters.
 Each filter alone reads a bounded number of rows from its own index, however
 many tasks there are. Values must be known when a statement is planned, so none
 of these is prepared: what is not filtered by falls away, and the statistics
-choose among several filters.
+choose among several filters. Each of several states is asked for by itself,
+since only of a known state the statistics say how common it is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Final, LiteralString
 
 from psycopg.types.json import Jsonb
@@ -61,7 +63,8 @@ _OTHERS: Final = """
    AND (%(reference)s::text IS NULL OR reference = %(reference)s)
    AND (%(attention)s::text IS NULL OR attention = %(attention)s)
    AND (NOT %(attended)s::boolean OR attention IS NOT NULL)
-   AND (%(slack)s::interval IS NULL OR (due_at IS NOT NULL AND coalesce(deliver_by, due_at) < now() + %(slack)s))
+   AND (%(slack)s::interval IS NULL
+        OR (due_at IS NOT NULL AND (deliver_by < now() + %(slack)s OR due_at < now() + %(slack)s)))
    AND (%(after)s::timestamptz IS NULL OR created_at >= %(after)s)
    AND (%(until)s::timestamptz IS NULL OR created_at < %(until)s)
 """
@@ -76,24 +79,14 @@ SELECT *, now() AS read_at FROM task
     + " ORDER BY id DESC LIMIT %(limit)s"
 )
 
-_OF_STATES: Final = """
--- store.listing.newest: one page of several states or of one account, each state read from its own range of the index
-SELECT t.*, now() AS read_at
-  FROM unnest(%(states)s::text[]) AS s (state)
- CROSS JOIN LATERAL (SELECT * FROM task
-                      WHERE owner = %(owner)s AND task.state = s.state AND id < %(before)s AND id >= %(first)s"""
-_OF_STATES_END: Final = """ ORDER BY id DESC LIMIT %(limit)s) AS t
- ORDER BY t.id DESC LIMIT %(limit)s
-"""
-NEWEST_OF_STATES: Final = _OF_STATES + _OTHERS + _OF_STATES_END
-
 NEWEST_LABELLED: Final = (
     """
 -- store.listing.newest: one page of a label, newest first; the row tells of the other labels
 SELECT task.*, now() AS read_at
   FROM task_label JOIN task ON task.id = task_label.task_id
  WHERE task_label.owner = %(owner)s AND task_label.digest = label_digest(%(name)s, %(value)s)
-   AND task_id < %(before)s AND task_id >= %(first)s AND task.owner = %(owner)s
+   AND task_id < %(before)s AND task_id >= %(first)s
+   AND task.owner = %(owner)s AND id < %(before)s AND id >= %(first)s
    AND (%(states)s::text[] IS NULL OR state = ANY(%(states)s))"""
     + _OTHERS
     + " ORDER BY task_id DESC LIMIT %(limit)s"
@@ -104,7 +97,7 @@ RAREST: Final = """
 SELECT name, value FROM jsonb_each_text(%(labels)s) AS l (name, value)
  ORDER BY (SELECT count(*) FROM (SELECT FROM task_label
                                   WHERE owner = %(owner)s AND digest = label_digest(l.name, l.value)
-                                  LIMIT %(common)s) AS some)
+                                  LIMIT %(common)s) AS capped)
  LIMIT 1
 """
 
@@ -112,14 +105,16 @@ SELECT name, value FROM jsonb_each_text(%(labels)s) AS l (name, value)
 async def newest(conn: Connection, wanted: Filter) -> list[Locked]:
     """Return one page of tasks with their assets, newest first."""
     label = await _rarest(conn, wanted) if len(wanted.labels) > 1 else next(iter(wanted.labels.items()), None)
-    statement, params = page(wanted, label)
-    rows = await (await conn.execute(statement, params, prepare=False)).fetchall()
+    async with conn.pipeline():
+        cursors = [await conn.execute(*each, prepare=False) for each in pages(wanted, label)]
+        parts = [await cursor.fetchall() for cursor in cursors]
+    rows = sorted(chain(*parts), key=lambda row: row["id"], reverse=True)[: wanted.limit]
     found = await assets.of(conn, [row["id"] for row in rows])
     return [located(row, found) for row in rows]
 
 
-def page(wanted: Filter, label: tuple[str, str] | None) -> tuple[LiteralString, dict[str, object]]:
-    """Return the statement that reads a page, and its values; *label* is the one to read by."""
+def pages(wanted: Filter, label: tuple[str, str] | None) -> list[tuple[LiteralString, dict[str, object]]]:
+    """Return the statements whose newest rows together are a page, with their values; *label* is the one to read by."""
     first = 0 if wanted.created_after is None else ids.task_id(wanted.created_after - CLOCK_SLACK, 0)
     last = _ANY_ID if wanted.created_before is None else ids.task_id(wanted.created_before + CLOCK_SLACK, 0)
     before = _ANY_ID if wanted.before is None else wanted.before
@@ -140,10 +135,8 @@ def page(wanted: Filter, label: tuple[str, str] | None) -> tuple[LiteralString, 
     }
     if label is not None:
         name, value = label
-        return NEWEST_LABELLED, {**params, "states": list(wanted.states) or None, "name": name, "value": value}
-    if len(wanted.states) > 1 or (wanted.account is not None and not wanted.states):
-        return NEWEST_OF_STATES, {**params, "states": list(dict.fromkeys(wanted.states or State))}
-    return NEWEST, {**params, "state": wanted.states[0] if wanted.states else None}
+        return [(NEWEST_LABELLED, {**params, "states": list(wanted.states) or None, "name": name, "value": value})]
+    return [(NEWEST, {**params, "state": state}) for state in dict.fromkeys(wanted.states) or (None,)]
 
 
 async def _rarest(conn: Connection, wanted: Filter) -> tuple[str, str] | None:

@@ -7,10 +7,11 @@ UPDATE task SET deliver_by = (SELECT min(least(link_expires_at, gone_at)) FROM a
  WHERE state = 'succeeded';
 
 CREATE INDEX task_by_reference ON task (owner, reference, id DESC) WHERE reference IS NOT NULL;
+CREATE INDEX task_newest_of_account ON task (owner, account, id DESC);
 CREATE INDEX task_by_kind ON task (owner, kind, id DESC);
 CREATE INDEX task_by_attention ON task (owner, attention, id DESC) WHERE attention IS NOT NULL;
 CREATE INDEX task_attended ON task (owner, id DESC) WHERE attention IS NOT NULL;
-CREATE INDEX task_by_slack ON task (owner, (coalesce(deliver_by, due_at))) WHERE due_at IS NOT NULL;
+CREATE INDEX task_deliver_by ON task (deliver_by) WHERE deliver_by IS NOT NULL;
 
 -- Of any length, so it is hashed; a b-tree, because an inverted index would read all tasks of a common label for one page.
 CREATE FUNCTION label_digest(name text, value text) RETURNS bytea LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
