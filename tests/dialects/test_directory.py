@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -239,3 +240,14 @@ def test_a_profile_without_queries_inherits_no_route_for_them() -> None:
     profile = load('extends = "kling"\nname = "deaf"\nquery = false\n', origin="deaf.toml")
 
     assert {kind.query_path for kind in profile.kinds.values()} == {None}
+
+
+def test_the_example_of_the_documents_is_a_profile() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "profiles.md").read_text("utf-8")
+    example = page.partition("```toml\n")[2].partition("```")[0]
+
+    profile = load(example, origin="docs/profiles.md")
+
+    assert list(profile.kinds) == ["text-to-audio"]
+    assert profile.window == timedelta(hours=24)
+    assert all(f"`{name}`" in page for name in catalog() if name != "sandbox")
