@@ -13,7 +13,7 @@ from receiver.core.model import AccountId, Secret
 from receiver.core.tokens import key_id
 from receiver.flow.services import Deal
 from receiver.settings import Settings
-from receiver.store import accounts, db, secrets, weather
+from receiver.store import accounts, db, health, secrets, weather
 from receiver.store.accounts import ConsoleTest
 from receiver.store.secrets import Need
 from receiver.store.weather import Weather
@@ -31,6 +31,8 @@ class Known:
     deals: Mapping[AccountId, Deal]
     weather: Mapping[AccountId, Weather]
     tests: Mapping[AccountId, ConsoleTest | None]
+    #: Key ids of the callback secrets that the last process to start had.
+    agreed: frozenset[str]
     #: By the database (UTC).
     now: datetime
 
@@ -65,6 +67,7 @@ async def known_of(database_url: str, settings: Settings) -> Known:
                 deals=deals,
                 weather=await weather.of(conn, list(deals), now),
                 tests={account: await accounts.last_test(conn, account) for account in deals},
+                agreed=await health.agreed(conn),
                 now=now,
             )
     finally:

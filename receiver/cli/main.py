@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from receiver.cli import accounts, acts, demo, health, keys, ledger, run, secrets, tasks
+from receiver.cli.doctor.command import doctor
 from receiver.core.errors import ReceiverError
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
     run.sandbox
 )
 app.command()(demo.demo)
+app.command()(doctor)
 app.command()(ledger.ledger)
 for act in (acts.cancel, acts.retry, acts.refresh, acts.adopt, acts.events):
     tasks.app.command()(act)

@@ -92,7 +92,7 @@ def rotate(
             _say(f"When no open task needs the others any more: receiver secrets retire {key_id(known.callbacks[0])}")
             return
     _put_out(settings, [*_texts(known), made])
-    _say(f"1. {_where(settings)} with what stands on stdout: {name} is last, so that it is accepted and does not sign.")
+    _say(f"1. {_where(settings)}: {name} is last, so that it is accepted and does not sign.")
     _say(f"2. When every web process has it: receiver secrets promote {name}")
 
 
@@ -110,7 +110,7 @@ def promote(fingerprint: Fingerprint) -> None:
             _say(f"{fingerprint} signs from now on; every process takes it up by itself.")
             return
     _put_out(settings, [chosen, *(text for text in _texts(known) if text != chosen)])
-    _say(f"1. {_where(settings)} with what stands on stdout: {fingerprint} is first, so that it signs.")
+    _say(f"1. {_where(settings)}: {fingerprint} is first, so that it signs.")
     _say("2. When no open task needs the others any more (receiver secrets list): receiver secrets retire FINGERPRINT")
 
 
@@ -142,7 +142,7 @@ def retire(
             _say(f"{fingerprint} is accepted no more; every process takes it up by itself.")
             return
     _put_out(settings, left)
-    _say(f"{_where(settings)} with what stands on stdout: {fingerprint} is left out.")
+    _say(f"{_where(settings)}: {fingerprint} is left out.")
 
 
 @contextmanager
@@ -261,8 +261,10 @@ def _put_out(settings: Settings, texts: Sequence[str]) -> None:
 
 def _where(settings: Settings) -> str:
     if settings.callback_secrets_file is not None:
-        return f"Replace {settings.callback_secrets_file} on every machine (no restart is needed)"
-    return f"Set {VARIABLE} for every web and worker and restart each"
+        return (
+            f"Put what stands on stdout into {settings.callback_secrets_file} on every machine, without a restart"
+        )
+    return f"Set {VARIABLE} to what stands on stdout, for every web and worker, and restart each"
 
 
 def _webhook_of(known: Known, fingerprint: str) -> tuple[Deal, str] | None:

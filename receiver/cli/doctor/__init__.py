@@ -1,0 +1,1 @@
+"""`receiver doctor`: one module for each thing that can be wrong."""
