@@ -11,7 +11,7 @@ import structlog
 
 from receiver import telemetry
 from receiver.core.errors import StoreUnavailable
-from receiver.core.model import OPEN, JobKind
+from receiver.core.model import ENDS, OPEN, JobKind
 from receiver.flow.services import Services
 from receiver.store import gauges, spend, weather
 from receiver.store.db import Connection
@@ -33,6 +33,7 @@ class WorkerGauges:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        _begin_at_zero(services)
 
     async def read(self) -> list[Readings]:
         """Return the values of this moment."""
@@ -52,6 +53,7 @@ class WebGauges:
         self._reading = asyncio.Lock()
         self._queues: tuple[float, Readings] | None = None
         self._days: tuple[float, Readings] | None = None
+        _begin_at_zero(services)
 
     async def read(self) -> list[Readings]:
         """Return the values of this moment; without the database those of this process alone."""
@@ -78,6 +80,16 @@ class WebGauges:
         if self._days is None or now - self._days[0] >= _FRESH_DAY.total_seconds():
             self._days = (now, await _days(conn, self._services))
         return self._days[1]
+
+
+def _begin_at_zero(services: Services) -> None:
+    """Show the counters that alerts watch before they have counted: a series that begins at 1 shows no increase."""
+    for account in services.deals:
+        for state in ENDS:
+            telemetry.TASKS_ENDED.labels(account=account, state=state)
+    for kind in JobKind:
+        telemetry.GAPS.labels(kind=kind)
+        telemetry.LEASES_LOST.labels(kind=kind)
 
 
 def _read_pool(services: Services, found: Readings) -> None:
