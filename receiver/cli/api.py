@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Self
 
@@ -24,6 +24,7 @@ LIMIT: Final = httpx.Timeout(30.0, connect=5.0)
 
 _URL: Final = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?")
 _NOT_NOW: Final = 503
+_UNSATISFIABLE: Final = 416
 
 #: The option that every command of a running service has.
 Url = Annotated[str, typer.Option("--url", envvar=URL_VARIABLE, help="Where the service listens")]
@@ -106,17 +107,47 @@ class Client:
         request = self._http.build_request("GET", f"/v1/assets/{asset}/content")
         return self._send(request, follow=True).content
 
-    def _send(self, request: httpx.Request, *, follow: bool = False) -> httpx.Response:
+    @contextmanager
+    def streamed(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+        """
+        GET bytes as they come, by the presigned URL where the service gives one.
+
+        The `If-Range` of *headers* is left out there: a store has ETags of its own.
+        An answer 416 is yielded, too; reading may raise `httpx.TransportError`.
+        """
+        with ExitStack() as stack:
+            request = self._http.build_request("GET", path, headers=headers)
+            response = self._send(request, stream=stack)
+            if response.has_redirect_location:
+                target = response.headers["location"]
+                kept = {name: value for name, value in headers.items() if name != "If-Range"}
+                request = self._http.build_request("GET", target, headers=kept)
+                del request.headers["Authorization"]
+                response = self._send(request, stream=stack)
+            yield response
+
+    def _send(self, request: httpx.Request, *, follow: bool = False, stream: ExitStack | None = None) -> httpx.Response:
         try:
-            response = self._http.send(request, follow_redirects=follow)
+            response = self._http.send(request, follow_redirects=follow, stream=stream is not None)
         except httpx.TransportError as exc:
             why = clean(str(exc)) or type(exc).__name__
             raise ServiceUnreachable(f"{self._url} does not answer ({why}); is `receiver serve` running?") from exc
         except httpx.HTTPError as exc:
             raise NotTheService(f"{self._url} answers what cannot be read ({type(exc).__name__})") from exc
+        if stream is not None:
+            stream.callback(response.close)
+            if response.is_success or response.has_redirect_location or response.status_code == _UNSATISFIABLE:
+                return response
+            self._read_whole(response)
         if not response.is_success:
             raise self._problem(response)
         return response
+
+    def _read_whole(self, response: httpx.Response) -> None:
+        try:
+            response.read()
+        except httpx.TransportError as exc:
+            raise ServiceUnreachable(f"{self._url} ended within its answer ({type(exc).__name__})") from exc
 
     def _read(self, response: httpx.Response) -> Answer:
         return Answer(response.status_code, response.text, self._document(response))

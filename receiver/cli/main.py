@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from receiver.cli import accounts, acts, demo, health, keys, ledger, run, secrets, tasks
+from receiver.cli import accounts, acts, assets, callbacks, demo, health, keys, ledger, run, secrets, tasks
 from receiver.cli.doctor.command import doctor
 from receiver.core.errors import ReceiverError
 
@@ -52,6 +52,8 @@ app.command()(ledger.ledger)
 for act in (acts.cancel, acts.retry, acts.refresh, acts.adopt, acts.events):
     tasks.app.command()(act)
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(assets.app, name="assets")
+app.add_typer(callbacks.app, name="callbacks")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(keys.app, name="keys")
 app.add_typer(secrets.app, name="secrets")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -193,6 +198,45 @@ async def deliver_test(rig: Rig, client: httpx.AsyncClient, sign: str) -> httpx.
     wrong = await client.post(f"{path}x", content=CONSOLE_BODY, headers=headers)
     assert (wrong.status_code, wrong.json()["code"]) == (404, "token_unknown")
     return answer
+
+
+def signature(secret: str, body: bytes, at: str) -> str:
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    mac = hmac.digest(key, b"msg_1." + at.encode() + b"." + body, hashlib.sha256)
+    return f"v1,{base64.b64encode(mac).decode()}"
+
+
+@pytest.mark.parametrize("mode", ["required", "opportunistic"])
+def test_a_secret_is_rotated_without_losing_a_callback(stage: Stage, mode: str) -> None:
+    """As providers.md 2.6 has it: for a while both sign, in one header; then the old one is removed."""
+    old, new = WEBHOOK_SECRET, "whsec_" + base64.b64encode(b"n" * 32).decode()
+    both = {"old": (old,), "both": (old, new), "both, the new one first": (new, old), "new": (new,)}
+
+    async def story(rig: Rig, client: httpx.AsyncClient) -> None:
+        async def taken(have: tuple[str, ...], signers: tuple[str, ...]) -> bool:
+            deal = rig.services.deals[ACCOUNT]
+            account = replace(deal.account, webhook_secrets=tuple(map(Secret, have)))
+            rig.intake._services = replace(rig.services, deals={ACCOUNT: replace(deal, account=account)})
+            body = json.dumps({"task_status": "submitted", "noise": str(time.monotonic_ns())}).encode()
+            at = str(int(time.time()))
+            headers = {"webhook-id": "msg_1", "webhook-timestamp": at}
+            headers["webhook-signature"] = " ".join(signature(signer, body, at) for signer in signers)
+            path = f"/callbacks/{ACCOUNT}/{task}/{rig.services.tokens.callback_token(ACCOUNT, task)}"
+            answer = await client.post(path, content=body, headers=headers)
+            assert answer.status_code in {200, 401}
+            return answer.status_code == 200
+
+        task = await rig.submitted()
+        taken_with = {
+            (name, signer): await taken(have, signers)
+            for name, have in (("old", (old,)), ("both", (new, old)), ("new", (new,)))
+            for signer, signers in both.items()
+        }
+        assert [pair for pair, good in taken_with.items() if not good] == [("old", "new"), ("new", "old")]
+        told = (await client.get("/v1/callbacks")).json()["callbacks"]
+        assert [each["trust"] for each in told] == ["signed"] * 10
+
+    play(stage, story, signature_mode=mode)
 
 
 def test_only_the_last_test_is_remembered_and_a_new_secret_is_known_by_its_name(stage: Stage) -> None:
