@@ -225,6 +225,8 @@ _ALL: Final = (
         name="kling-videos",
         about="video to audio as the third-party note has it: only a video comes back (providers.md D1)",
         paths={"/v1/videos/video-to-audio": Product.VIDEO_SOUND_VIDEO},
+        # The note calls the id the client's own and says nothing of repeats: [INF].
+        external_ids=ExternalIds.FOUND,
         link_seconds=MONTH,
     ),
     House(

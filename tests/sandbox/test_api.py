@@ -10,7 +10,7 @@ import httpx
 import jwt
 import pytest
 
-from tests.sandbox.rig import ACCESS, API, KEY, SECRET, Sandbox, wait_for
+from tests.sandbox.rig import ACCESS, API, KEY, SECRET, Sandbox, token, wait_for
 
 GOOD = {"prompt": "rain", "duration": 5.0}
 
@@ -18,12 +18,6 @@ GOOD = {"prompt": "rain", "duration": 5.0}
 def bare(sandbox: Sandbox, header: str | None) -> httpx.Response:
     headers = {} if header is None else {"authorization": header}
     return httpx.get(f"{sandbox.url}{API}", headers=headers, trust_env=False)
-
-
-def token(secret: str = SECRET, **claims: Any) -> str:
-    now = int(time.time())
-    given = {"iss": ACCESS, "exp": now + 1800, "nbf": now - 5} | claims
-    return jwt.encode({name: value for name, value in given.items() if value is not None}, secret, "HS256")
 
 
 def test_create_answers_as_the_sample(shared: Sandbox) -> None:
@@ -303,7 +297,8 @@ def test_requests_are_counted_refused_ones_too(start: Callable[..., Sandbox]) ->
     sandbox.client.get(clip["url_mp3"] + "0")
     queries = sandbox.ledger()["requests"]["query"]
     sandbox.client.get(f"{API}/nobody")
-    assert sandbox.ledger()["requests"] == {"create": 2, "query": queries + 1, "list": 1, "media": 2, "stranger": 0, "source": 0}
+    counted = {"create": 2, "query": queries + 1, "list": 1, "media": 2, "stranger": 0, "source": 0}
+    assert sandbox.ledger()["requests"] == counted
 
 
 def test_a_client_that_goes_after_its_request_leaves_a_task(shared: Sandbox) -> None:
