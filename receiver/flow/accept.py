@@ -36,7 +36,8 @@ _BREATH: Final = 100
 class Order:
     """What a submitter asks for, as it came."""
 
-    account: AccountId
+    #: None: the one that offers the kind, or the default among several.
+    account: AccountId | None
     kind: str
     input: Mapping[str, object]
     reference: str | None = None
@@ -78,7 +79,7 @@ async def accept(services: Services, key: Key, order: Order) -> Accepted:
     """
     (accepted,) = await _accept(services, key, [_check(services, order)])
     if accepted.made is not None:
-        log.info("task.accepted", task_id=accepted.id, account=order.account, kind=order.kind)
+        log.info("task.accepted", task_id=accepted.id, account=accepted.made.task.account, kind=order.kind)
     return accepted
 
 
@@ -109,7 +110,7 @@ async def accept_all(services: Services, key: Key, orders: Sequence[Order]) -> l
 
 
 def _check(services: Services, order: Order) -> _Checked:
-    deal = services.deal(order.account)
+    deal = services.deal_for(order.account, order.kind)
     checked = spec.check_input(deal.profile, order.kind, order.input)
     return _Checked(order=order, deal=deal, input=checked, digest=_digest(order, checked))
 
@@ -181,7 +182,7 @@ def _new(checked: _Checked, key: Key, task: TaskId) -> NewTask:
     return NewTask(
         id=task,
         owner=key.owner,
-        account=order.account,
+        account=checked.deal.account.id,
         kind=order.kind,
         input=checked.input,
         reference=order.reference,

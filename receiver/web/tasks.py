@@ -55,7 +55,12 @@ class TaskBody(Taken):
 
     model_config = ConfigDict(strict=True)
 
-    account: str = Field(min_length=1, max_length=63, description="Which configured account pays")
+    account: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=63,
+        description="Which configured account pays; needed where several offer the kind and none is its default",
+    )
     kind: str = Field(min_length=1, max_length=63, description="What is made, such as text-to-audio")
     input: dict[str, Any] = Field(
         description="What the provider needs, by its own field names. The profile of the account says which fields a"
@@ -218,7 +223,7 @@ async def listing(request: Request) -> Response:
 def order_of(body: TaskBody, idempotency_key: str | None) -> Order:
     """Return what *body* asks for."""
     return Order(
-        account=AccountId(body.account),
+        account=None if body.account is None else AccountId(body.account),
         kind=body.kind,
         input=body.input,
         reference=body.reference,

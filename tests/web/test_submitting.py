@@ -55,7 +55,7 @@ def test_what_is_no_json_object_is_refused(stage: Stage) -> None:
 
 
 WRONG: dict[str, tuple[object, list[str]]] = {
-    "nothing": ({}, ["account", "kind", "input"]),
+    "nothing": ({}, ["kind", "input"]),
     "wrong types": ({"account": 1, "kind": [], "input": "x"}, ["account", "kind", "input"]),
     "unknown key": (BODY | {"promt": 1}, ["promt"]),
     "unknown account": (BODY | {"account": "nobody"}, ["account"]),
