@@ -30,6 +30,10 @@ check: setup ## format, lint, types, import rules, module sizes
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.sizes
+	@$(MAKE) --no-print-directory deploy-check
+
+deploy-check: setup ## images, units, alerts and the board, without a container engine
+	sh deploy/check.sh $(BIN)
 
 bench: .venv-bench/.installed ## measure speed against floors and baselines: docs/benchmarks.md
 	.venv-bench/bin/python -m bench
@@ -47,4 +51,4 @@ requirements: ## pin anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra video --extra test --extra check -c requirements/local.txt -o requirements/dev.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra bench -c requirements/dev.txt -o requirements/bench.txt
 
-.PHONY: help setup demo run test test-fast check bench chaos requirements
+.PHONY: help setup demo run test test-fast check deploy-check bench chaos requirements
