@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 
 from receiver import telemetry
-from receiver.core import deadlines, lifecycle, schedule
+from receiver.core import deadlines, keeping, lifecycle, schedule
 from receiver.core.lifecycle import Decision, Seen
 from receiver.core.model import (
     ENDS,
@@ -31,12 +31,14 @@ from receiver.core.model import (
     Trust,
 )
 from receiver.dialects import links
+from receiver.flow import pace
 from receiver.flow.services import Deal
 from receiver.store import accounts, assets, db, events, jobs, tasks
 from receiver.store.db import Connection
 from receiver.store.events import Event
 from receiver.store.jobs import Wanted
 from receiver.store.tasks import Locked
+from receiver.transfer import cut
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +49,7 @@ _REASONS = {
     State.FAILED: "media_invalid",
     State.EXPIRED: "media_expired",
 }
+_UNCUT = f"the sound is still inside the mp4: install {cut.EXTRA} and refresh the task while its links live"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,8 @@ async def commit(
     story = list(told)
     if settled.state is not after.state:
         story.append(Event(after.id, f"task.{settled.state}", _why(settled)))
+    if settled.attention == keeping.NOT_CUT != before.attention:
+        story.append(Event(after.id, "asset.not_cut", {"needs": cut.EXTRA}))
     after = _calmed(_timed(deal, before, settled, now))
     await tasks.move(conn, after)
     await events.add(conn, story)
@@ -193,14 +198,17 @@ def _wanted(deal: Deal, locked: Locked, heard: Heard, media: Media, old: Asset |
 
 def _settled(deal: Deal, after: Task) -> Task:
     """Recompute the state from the assets; ask once more when a promised format is missing."""
-    lacks = lifecycle.lacks_format(after.assets, deal.profile.kinds[after.kind].formats)
+    lacks = keeping.lacks_format(after.assets, deal.promised(after.kind))
     state = lifecycle.settle(after.state, after.assets, may_lack=lacks and not after.asked_again)
     if state is after.state:
         all_stored = bool(after.assets) and all(a.state is AssetState.STORED for a in after.assets)
         wanted = after.query_wanted or (state is State.SUCCEEDED and all_stored)
         return replace(after, query_wanted=wanted)
     errors = sorted({f"{a.format}: {a.error}" for a in after.assets if a.state is not AssetState.STORED})
-    return replace(after, state=state, reason=_REASONS.get(state), detail="; ".join(errors) or None)
+    after = replace(after, state=state, reason=_REASONS.get(state), detail="; ".join(errors) or None)
+    if state is State.ARCHIVED and keeping.is_uncut(after.assets):
+        after = replace(after, attention=after.attention or keeping.NOT_CUT, detail=_UNCUT)
+    return after
 
 
 def _timed(deal: Deal, before: Task, after: Task, now: datetime) -> Task:
@@ -221,7 +229,11 @@ def _timed(deal: Deal, before: Task, after: Task, now: datetime) -> Task:
 
 def _calmed(after: Task) -> Task:
     """Call nobody any more to what has been settled meanwhile."""
-    settled = {"create_unknown": not after.unsure, "no_media": bool(after.assets)}
+    settled = {
+        "create_unknown": not after.unsure,
+        "no_media": bool(after.assets),
+        keeping.NOT_CUT: not keeping.is_uncut(after.assets),
+    }
     return replace(after, attention=None) if settled.get(after.attention or "") else after
 
 
@@ -256,8 +268,8 @@ async def release_held(conn: Connection, deal: Deal) -> int:
     standing = await accounts.lock(conn, deal.account.id)
     if standing.paused_at is not None:
         return 0
-    free = deal.account.concurrency - await tasks.in_flight(conn, deal.account.id)
-    return await jobs.release_held(conn, deal.account.id, max(free, 0))
+    free = await pace.room(conn, deal)
+    return 0 if free is None else await jobs.release_held(conn, deal.account.id, free)
 
 
 async def _follow_up(

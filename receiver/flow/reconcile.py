@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import assert_never
 
 import structlog
@@ -15,10 +16,10 @@ from receiver.core.lifecycle import Seen
 from receiver.core.model import ENDS, AssetState, Report, State, Task, TaskId, Trust
 from receiver.dialects import answers, auth, wire
 from receiver.dialects.answers import AccountRefused, Busy, QueryAnswer, UnknownTask, Unsure
-from receiver.flow import advance, change
+from receiver.flow import advance, change, pace
 from receiver.flow.outcome import Done, Later, Outcome, Retry
 from receiver.flow.services import Deal, Services
-from receiver.store import accounts, assets, jobs, tasks
+from receiver.store import accounts, assets, db, jobs, tasks
 from receiver.store.db import Connection
 from receiver.store.events import Event
 from receiver.store.jobs import Job
@@ -50,15 +51,10 @@ async def query(services: Services, job: Job) -> Outcome:
         case Report() | UnknownTask():
             return await _answered(services, deal, found.task.id, answer)
         case AccountRefused():
-            await _pause(services, deal, answer)
+            return await account_refused(services, deal, found.task.id, answer)
+        case Busy() | Unsure():
             await unanswered(services, deal, found.task.id)
-            return Retry("account_refused", schedule.LONGEST_PAUSE / 10)
-        case Busy():
-            await unanswered(services, deal, found.task.id)
-            return Retry("provider_busy")
-        case Unsure():
-            await unanswered(services, deal, found.task.id)
-            return Retry("provider_unreachable")
+            return refused(answer)
         case _:  # pragma: no cover
             assert_never(answer)
 
@@ -67,13 +63,33 @@ async def ask_provider(services: Services, deal: Deal, task: Task) -> QueryAnswe
     """Ask after *task* by the provider's id, or by ours while that is unknown; never raises for the network."""
     if not deal.profile.query:
         return Unsure("the profile has no query route")
+    async with services.database.connection() as conn:
+        left = await pace.wait(conn, deal)
+    if left > timedelta():
+        # Spread, so that those who wait for the circuit do not come all at once.
+        return Unsure("not asked", left * (1 + services.random()))
     try:
         answer = await _question(services, deal, task.kind, task.provider_task_id, ours=str(task.id))
     except ProviderUnreachable as exc:
         telemetry.QUERIES.labels(account=task.account, outcome="unreachable").inc()
+        await pace.unheard(services, deal)
         return Unsure(exc.code)
     telemetry.QUERIES.labels(account=task.account, outcome=type(answer).__name__.lower()).inc()
+    await pace.heard(services, deal, answer)
     return answer
+
+
+async def account_refused(services: Services, deal: Deal, task: TaskId, answer: AccountRefused) -> Retry:
+    """Stop the account's submits where queries fail too, and ask after *task* again in a minute."""
+    await _pause(services, deal, answer)
+    await unanswered(services, deal, task)
+    return Retry("account_refused", schedule.LONGEST_PAUSE / 10)
+
+
+def refused(answer: Busy | Unsure) -> Retry:
+    """Return that a question is asked again, when the provider said or by the usual back-off."""
+    wait = None if answer.retry_after is None else min(answer.retry_after, schedule.LONGEST_PAUSE)
+    return Retry("provider_busy" if isinstance(answer, Busy) else "provider_unreachable", wait)
 
 
 async def unanswered(services: Services, deal: Deal, task: TaskId) -> None:
@@ -158,7 +174,14 @@ async def _question(services: Services, deal: Deal, kind: str, theirs: str | Non
         authorization=auth.bearer(deal.account.credentials, now=services.clock()),
         timeout=_QUERY_TIMEOUT,
     )
-    return answers.read_query(deal.profile, kind, status=raw.status, content_type=raw.content_type, body=raw.body)
+    return answers.read_query(
+        deal.profile,
+        kind,
+        status=raw.status,
+        content_type=raw.content_type,
+        body=raw.body,
+        retry_after=raw.retry_after,
+    )
 
 
 def _not_yet(found: Locked) -> timedelta | None:
@@ -176,25 +199,30 @@ async def _answered(services: Services, deal: Deal, task_id: TaskId, answer: Rep
         locked = await tasks.lock(conn, task_id)
         if locked is None:
             return Done()
-        task = locked.task
-        asked = replace(
-            task,
-            polls=task.polls + 1,
-            last_polled_at=locked.now,
-            query_wanted=False,
-            asked_again=task.asked_again or bool(task.assets),
-        )
-        if isinstance(answer, Report):
-            outcome = await advance.hear(conn, deal, Locked(asked, locked.now), answer, Trust.CONFIRMED)
-        else:
-            outcome = "unknown"
-            await change.commit(conn, deal, locked, asked)
-        log.info("query.answered", task_id=task_id, account=task.account, outcome=outcome)
-        await _judge_deadline(conn, deal, task_id, unknown=isinstance(answer, UnknownTask))
+        await take_answer(conn, deal, locked, answer)
     async with services.database.connection() as conn:
         found = await tasks.get(conn, task_id)
         awaited = deal.account.id in await jobs.held_accounts(conn)
-    return Done() if found is None else _next(services, deal, found, awaited=awaited)
+    return Done() if found is None else next_poll(services, deal, found, awaited=awaited)
+
+
+async def take_answer(conn: Connection, deal: Deal, locked: Locked, answer: Report | UnknownTask) -> None:
+    """Apply the provider's answer about a task; the caller holds its lock."""
+    task = locked.task
+    asked = replace(
+        task,
+        polls=task.polls + 1,
+        last_polled_at=locked.now,
+        query_wanted=False,
+        asked_again=task.asked_again or bool(task.assets),
+    )
+    if isinstance(answer, Report):
+        outcome = await advance.hear(conn, deal, Locked(asked, locked.now), answer, Trust.CONFIRMED)
+    else:
+        outcome = "unknown"
+        await change.commit(conn, deal, locked, asked)
+    db.on_commit(partial(log.info, "query.answered", task_id=task.id, account=task.account, outcome=outcome))
+    await _judge_deadline(conn, deal, task.id, unknown=isinstance(answer, UnknownTask))
 
 
 async def _judge_deadline(conn: Connection, deal: Deal, task_id: TaskId, *, unknown: bool) -> None:
@@ -213,7 +241,8 @@ async def _judge_deadline(conn: Connection, deal: Deal, task_id: TaskId, *, unkn
         await expire(conn, deal, locked, Seen.NEVER_SETTLED, reason)
 
 
-def _next(services: Services, deal: Deal, found: Locked, *, awaited: bool) -> Outcome:
+def next_poll(services: Services, deal: Deal, found: Locked, *, awaited: bool) -> Later | Done:
+    """Return when a task is asked after again; *awaited*: others of its account wait for a slot."""
     task = found.task
     if task.due_at is None:
         return Done()

@@ -14,8 +14,17 @@ from receiver.core.errors import MoveRefused, ProviderUnreachable
 from receiver.core.lifecycle import Seen
 from receiver.core.model import CreateId, Report, State, Task, Trust
 from receiver.dialects import answers, auth, wire
-from receiver.dialects.answers import AccountRefused, AlreadyExists, Busy, Created, Refused, UnknownTask, Unsure
-from receiver.flow import advance, change, reconcile
+from receiver.dialects.answers import (
+    AccountRefused,
+    AlreadyExists,
+    Busy,
+    CreateAnswer,
+    Created,
+    Refused,
+    UnknownTask,
+    Unsure,
+)
+from receiver.flow import advance, change, pace, reconcile
 from receiver.flow.outcome import Done, Held, Later, Outcome, Retry
 from receiver.flow.services import Deal, Services
 from receiver.store import accounts, jobs, tasks
@@ -89,7 +98,7 @@ async def _begin(services: Services, job: Job, *, probed: bool = False) -> _Send
             return Done()
         if locked.task.unsure and (not probed or deal.profile.create_id is CreateId.NONE):
             return _question(deal, locked)
-        if await _has_no_room(conn, deal, locked):
+        if not await _may_send(conn, deal, locked):
             await jobs.hold(conn, job)
             return Held()
         url = services.callback_url(deal, locked.task)
@@ -103,14 +112,15 @@ def _question(deal: Deal, locked: Locked) -> _Probe | Later:
     return _Probe(task, (task.last_sent_at or now) + deal.profile.create_timeout * _SETTLED_AFTER, now)
 
 
-async def _has_no_room(conn: Connection, deal: Deal, locked: Locked) -> bool:
-    """Lock the account and return whether it is paused, or full for a task that holds no slot yet."""
+async def _may_send(conn: Connection, deal: Deal, locked: Locked) -> bool:
+    """Lock the account and return whether it takes this create now: not paused, with a slot, and not too fast."""
     standing = await accounts.lock(conn, deal.account.id)
     if standing.paused_at is not None:
-        return True
-    if locked.task.state is State.SUBMITTING:
         return False
-    return await tasks.in_flight(conn, deal.account.id) >= deal.account.concurrency
+    has_slot = locked.task.state is State.SUBMITTING
+    if not has_slot and not await pace.room(conn, deal):
+        return False
+    return await pace.wait(conn, deal) <= timedelta()
 
 
 async def _take_slot(conn: Connection, deal: Deal, locked: Locked, url: str | None) -> Task:
@@ -161,7 +171,7 @@ async def _probe(services: Services, job: Job, step: _Probe) -> Outcome | None:
         await reconcile.unanswered(services, deal, step.task.id)
         if isinstance(answer, AccountRefused):
             return await _pause(services, job, deal, answer, unsure=True)
-        return Retry("provider_unreachable")
+        return Retry("provider_unreachable", _bounded(answer.retry_after))
     await _note_unknown(services, job, deal)
     if step.task.due_at is not None and step.now >= step.task.due_at:
         return None
@@ -206,6 +216,7 @@ async def _create(services: Services, job: Job, step: _Send) -> Outcome:
         )
     except ProviderUnreachable as exc:
         telemetry.CREATES.labels(account=task.account, outcome="unreachable").inc()
+        await pace.unheard(services, deal)
         if not exc.sent:
             await _not_made(services, job, step)
         return Retry(exc.code)
@@ -214,9 +225,19 @@ async def _create(services: Services, job: Job, step: _Send) -> Outcome:
 
 async def _answered(services: Services, job: Job, step: _Send, raw: WireAnswer) -> Outcome:
     deal = services.deals[step.task.account]
-    answer = answers.read_create(deal.profile, status=raw.status, content_type=raw.content_type, body=raw.body)
+    answer = answers.read_create(
+        deal.profile, status=raw.status, content_type=raw.content_type, body=raw.body, retry_after=raw.retry_after
+    )
     telemetry.CREATES.labels(account=step.task.account, outcome=type(answer).__name__.lower()).inc()
     log.info("create.answered", task_id=step.task.id, account=step.task.account, outcome=type(answer).__name__.lower())
+    outcome = await _record(services, job, step, answer)
+    await pace.heard(services, deal, answer)
+    return outcome
+
+
+async def _record(services: Services, job: Job, step: _Send, answer: CreateAnswer) -> Outcome:
+    """Write down what the provider's answer says of the task."""
+    deal = services.deals[step.task.account]
     match answer:
         case Created() | AlreadyExists():
             await _made(services, job, answer)
@@ -227,12 +248,15 @@ async def _answered(services: Services, job: Job, step: _Send, raw: WireAnswer) 
             return await _pause(services, job, deal, answer, unsure=step.was_unsure)
         case Busy():
             await _not_made(services, job, step)
-            wait = raw.retry_after
-            return Retry("provider_busy", None if wait is None else min(wait, schedule.LONGEST_PAUSE))
+            return Retry("provider_busy", _bounded(answer.retry_after))
         case Unsure():
-            return Retry("provider_unreachable")
+            return Retry("provider_unreachable", _bounded(answer.retry_after))
         case _:  # pragma: no cover
             assert_never(answer)
+
+
+def _bounded(wait: timedelta | None) -> timedelta | None:
+    return None if wait is None else min(wait, schedule.LONGEST_PAUSE)
 
 
 async def _made(services: Services, job: Job, answer: Created | AlreadyExists) -> None:

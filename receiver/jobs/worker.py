@@ -22,7 +22,7 @@ from receiver import telemetry
 from receiver.core import schedule
 from receiver.core.errors import ProviderFault, StoreUnavailable, Unavailable
 from receiver.core.model import JobKind
-from receiver.flow import advance, archive, reconcile, submit, sweep
+from receiver.flow import advance, archive, list_reconcile, submit, sweep
 from receiver.flow.outcome import Done, Held, Later, Outcome, Retry
 from receiver.flow.services import Services
 from receiver.jobs.settling import Settler
@@ -36,7 +36,7 @@ Handler = Callable[[Services, Job], Awaitable[Outcome]]
 
 HANDLERS: Final[Mapping[JobKind, Handler]] = {
     JobKind.SUBMIT: submit.send,
-    JobKind.QUERY: reconcile.query,
+    JobKind.QUERY: list_reconcile.query,
     JobKind.ADVANCE: advance.advance,
     JobKind.ARCHIVE: archive.archive,
 }

@@ -143,7 +143,7 @@ WITH x AS (
       FROM job JOIN x ON job.id = x.id AND job.lease_token = x.token
      ORDER BY kind, subject FOR UPDATE OF job
 ), seen AS (
-    UPDATE worker SET finished_at = now() WHERE id = %(worker)s AND EXISTS (SELECT FROM mine WHERE error IS NULL)
+    UPDATE worker SET finished_at = now() WHERE id = %(worker)s::uuid AND EXISTS (SELECT FROM mine WHERE error IS NULL)
 ), gone AS (
     DELETE FROM job USING mine WHERE job.id = mine.id AND mine.done
 )
@@ -277,8 +277,8 @@ async def renew(conn: Connection, worker: UUID, held: Sequence[Job], *, lease: t
     await conn.execute(RENEW, params)
 
 
-async def settle(conn: Connection, worker: UUID, ended: Sequence[Settled]) -> None:
-    """Delete or reschedule claimed jobs; those whose lease was lost are left alone."""
+async def settle(conn: Connection, worker: UUID | None, ended: Sequence[Settled]) -> None:
+    """Delete or reschedule claimed jobs; those whose lease was lost are left alone. *worker* is who finished them."""
     await conn.execute(
         SETTLE,
         {

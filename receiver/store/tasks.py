@@ -128,6 +128,11 @@ UPDATE task
  WHERE id = %(id)s
 """
 
+AT_WORK: Final = """
+-- store.tasks.at_work: tasks that the provider is known to have taken and not to have ended
+SELECT count(*) AS n FROM task WHERE account = %(account)s AND state IN ('submitted', 'processing')
+"""
+
 IN_FLIGHT: Final = """
 -- store.tasks.in_flight: slots of an account that are taken
 SELECT count(*) AS n FROM task WHERE account = %(account)s AND state IN ('submitting', 'submitted', 'processing')
@@ -211,6 +216,12 @@ async def move(conn: Connection, task: Task) -> None:
     """
     values = {name: getattr(task, name) for name in Task.__slots__ if name not in {"input", "labels", "assets"}}
     await conn.execute(MOVE, {**values, "deliver_by": deadlines.deliver_by(task)})
+
+
+async def at_work(conn: Connection, account: AccountId) -> int:
+    """Count the tasks that the provider of *account* has taken and not ended, as far as is known."""
+    row = await one(conn, AT_WORK, {"account": account})
+    return 0 if row is None else int(row["n"])
 
 
 async def in_flight(conn: Connection, account: AccountId) -> int:

@@ -97,6 +97,10 @@ class Rig:
     async def claim(self, kind: JobKind, *, lease: timedelta = jobs.LEASE) -> Job | None:
         """Claim a job as a worker would, without waiting for its time."""
         await self.sql(HURRY, kind=kind)
+        return await self.claim_due(kind, lease=lease)
+
+    async def claim_due(self, kind: JobKind, *, lease: timedelta = jobs.LEASE) -> Job | None:
+        """Claim a job as a worker would."""
         async with self.services.database.connection() as conn:
             found = await jobs.claim(conn, kind, 1, lease=lease)
         return found[0] if found else None
@@ -120,6 +124,10 @@ class Rig:
     async def forget_spacing(self, task: TaskId) -> None:
         """Let the five seconds between two questions be over."""
         await self.pass_time(task, "6 s", "last_polled_at")
+
+    async def pass_rest(self) -> None:
+        """Let the time be over for which the account's provider is left alone."""
+        await self.sql("UPDATE pace SET open_until = open_until - interval '1 hour'")
 
     async def pass_time(self, task: TaskId, span: str, *columns: str) -> None:
         """Move times of a task's row into the past."""

@@ -1,0 +1,173 @@
+"""Many quiet tasks are asked after by a provider's list, page by page, and what it does not name is asked singly."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from receiver.core.model import JobKind, State, TaskId
+from receiver.dialects.profile import Profile
+from receiver.flow.list_reconcile import query
+from receiver.store import turns
+from tests.flow.rig import ACCOUNT, Rig, Stage
+from tests.flow.world import API, HTML, Reply, created, envelope
+
+KIND = "text-to-audio"
+
+
+def page(*records: dict[str, Any]) -> Reply:
+    return Reply(200, {"code": 0, "message": "SUCCEED", "request_id": "r", "data": list(records)})
+
+
+async def sent(rig: Rig, number: int) -> list[TaskId]:
+    """Return so many tasks that the provider has made, each by an id of its own."""
+    rig.world.creates = [created(f"p{each}") for each in range(1, number + 1)]
+    tasks = []
+    for _ in range(number):
+        tasks.append(await rig.accept())
+        await rig.work(JobKind.SUBMIT)
+    return tasks
+
+
+def told(rig: Rig, task: TaskId, number: int, status: str, *clips: str) -> dict[str, Any]:
+    return rig.world.record(status, task, clips=clips, task_id=f"p{number}")
+
+
+def listed(rig: Rig) -> list[str]:
+    return [each.path for each in rig.world.asked() if "pageNum" in each.path]
+
+
+def singly(rig: Rig) -> list[str]:
+    return [each.path.rpartition("/")[2] for each in rig.world.asked() if "pageNum" not in each.path]
+
+
+def small_pages(rig: Rig, size: int) -> None:
+    profile: Profile = rig.services.deals[ACCOUNT].profile
+    kinds = dict(profile.kinds) | {KIND: replace(profile.kinds[KIND], page_size=size)}
+    rig.with_profile(kinds=kinds)
+
+
+def test_one_page_answers_for_all_that_are_due(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        tasks = await sent(rig, 6)
+        records = [told(rig, task, n, "processing") for n, task in enumerate(tasks, 1)]
+        records[0] = told(rig, tasks[0], 1, "succeed", "c1")
+        records[1] = told(rig, tasks[1], 2, "failed")
+        rig.world.queries = [page(*reversed(records))]
+        await rig.work(JobKind.QUERY)
+        states = [(await rig.state(task))[0] for task in tasks]
+        assert states == [State.SUCCEEDED, State.FAILED, *[State.PROCESSING] * 4]
+        assert (len(listed(rig)), singly(rig)) == (1, [])
+        jobs = [await rig.jobs_of(task) for task in tasks]
+        assert [set(each) for each in jobs] == [{"archive", "query"}, set(), *[{"query"}] * 4]
+        assert {each["query"]["state"] for each in jobs if "query" in each} == {"waiting"}
+
+    stage.play(story, concurrency=10)
+
+
+def test_pages_are_read_until_the_oldest_that_is_due_and_no_further(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        small_pages(rig, 2)
+        tasks = await sent(rig, 5)
+        old = int((time.time() - 3600) * 1000)
+        strangers = [rig.world.record("succeed", 7, task_id=f"x{n}", created_at=old) for n in range(2)]
+        newest = [told(rig, task, n, "processing") for n, task in reversed(list(enumerate(tasks, 1)))]
+        rig.world.queries = [page(*newest[:2]), page(*newest[2:4]), page(newest[4], strangers[0]), page(*strangers)]
+        await rig.work(JobKind.QUERY)
+        assert [path.partition("?")[2] for path in listed(rig)] == [f"pageNum={n}&pageSize=2" for n in (1, 2, 3)]
+        assert singly(rig) == []
+
+    stage.play(story, concurrency=10)
+
+
+def test_what_a_whole_reading_does_not_name_is_asked_singly(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        tasks = await sent(rig, 5)
+        named = [told(rig, task, n, "processing") for n, task in enumerate(tasks[2:], 3)]
+        rig.world.queries = [page(*named), rig.world.report("processing", tasks[0])]
+        await rig.work(JobKind.QUERY)
+        assert (len(listed(rig)), singly(rig)) == (1, ["p1"])
+        rig.world.queries = [rig.world.report("processing", tasks[1], task_id="p2")]
+        job = await rig.claim_due(JobKind.QUERY)
+        assert job is not None
+        assert job.subject == tasks[1]
+        await rig.handle(job)
+        assert (len(listed(rig)), singly(rig)) == (1, ["p1", "p2"])
+
+    stage.play(story, concurrency=10)
+
+
+def test_few_polls_are_asked_singly(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        tasks = await sent(rig, 2)
+        rig.world.queries = [rig.world.report("processing", tasks[0])]
+        await rig.work(JobKind.QUERY)
+        assert (listed(rig), singly(rig)) == ([], ["p1"])
+
+    stage.play(story, concurrency=10)
+
+
+def test_one_process_reads_a_list_at_a_time(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        await sent(rig, 6)
+        async with rig.services.database.connection() as conn:
+            assert await turns.take(conn, ACCOUNT, KIND, span=timedelta(minutes=1)) is not None
+        settled = await rig.work(JobKind.QUERY)
+        assert settled is not None
+        assert settled.delay is not None
+        assert rig.world.asked() == []
+
+    stage.play(story, concurrency=10)
+
+
+def test_a_wish_is_answered_by_a_question_of_its_own(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        tasks = await sent(rig, 6)
+        assert await rig.told(tasks[0], told(rig, tasks[0], 1, "succeed"), sign="no") == "asked"
+        rig.world.queries = [rig.world.report("processing", tasks[0])]
+        job = await rig.claim(JobKind.QUERY)
+        while job is not None and job.subject != tasks[0]:
+            job = await rig.claim(JobKind.QUERY)
+        assert job is not None
+        await rig.handle(job)
+        assert (listed(rig), singly(rig)) == ([], ["p1"])
+
+    stage.play(story, concurrency=10)
+
+
+def test_a_list_proves_that_an_unsure_create_arrived(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        await sent(rig, 5)
+        rig.world.creates = [HTML]
+        lost = await rig.accept()
+        await rig.work(JobKind.SUBMIT)
+        assert (await rig.task(lost)).unsure
+        rig.world.queries = [page(told(rig, lost, 9, "processing"))]
+        job = await rig.claim(JobKind.QUERY)
+        assert job is not None
+        # The leader is not on the page and is asked after itself.
+        rig.world.queries.append(rig.world.report("processing", job.subject))
+        await query(rig.services, job)
+        found = await rig.task(lost)
+        assert (found.state, found.unsure, found.provider_task_id) == (State.PROCESSING, False, "p9")
+        assert set(await rig.jobs_of(lost)) == {"query"}
+
+    stage.play(story, concurrency=10)
+
+
+@pytest.mark.parametrize("broken", [HTML, envelope(1302, "slow down", status=429), envelope(0, data={"task_id": "p1"})])
+def test_a_list_that_cannot_be_read_changes_nothing(stage: Stage, broken: Reply) -> None:
+    async def story(rig: Rig) -> None:
+        tasks = await sent(rig, 6)
+        rig.world.queries = [broken]
+        settled = await rig.work(JobKind.QUERY)
+        assert settled is not None
+        assert settled.error in {"provider_unreachable", "provider_busy"}
+        assert {(await rig.state(task))[0] for task in tasks} == {State.SUBMITTED}
+        assert [each.path.startswith(API) for each in rig.world.asked()] == [True]
+
+    stage.play(story, concurrency=10)
