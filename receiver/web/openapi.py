@@ -165,6 +165,8 @@ def _reply(reply: Reply, schemas: _Modes) -> Json:
         made["headers"] = _headers(reply.headers)
     if isinstance(reply.body, type):
         made["content"] = {JSON: {"schema": schemas[reply.body, "serialization"]}}
+        if reply.example is not None:
+            made["content"][JSON]["example"] = dict(reply.example)
     elif reply.body is not None:
         kind = {"text": {"type": "string"}, "application": {"type": "object"}}.get(reply.body.partition("/")[0], {})
         made["content"] = {reply.body: {"schema": kind}}

@@ -10,7 +10,6 @@ from typing import Any, Final
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from receiver.core.errors import (
     BodyTooLarge,
@@ -25,8 +24,6 @@ from receiver.web.problems import status_of
 JSON: Final = "application/json"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-#: For a route that has no use for the objects of a request and a response; a class is built by the application.
-RawEndpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +42,7 @@ class Reply:
     text: str
     body: type[BaseModel] | str | None = None
     headers: tuple[Header, ...] = ()
+    example: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +58,7 @@ class Operation:
     name: str
     method: str
     path: str
-    #: Its docstring is the summary and the description.
+    #: Its docstring is the summary and the description; a class is plain ASGI, which the application builds.
     handler: Endpoint | type[Any]
     tag: str
     takes: type[BaseModel] | str | None = None

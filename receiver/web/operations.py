@@ -31,7 +31,7 @@ from receiver.core.errors import (
     StoreUnavailable,
     TokenUnknown,
 )
-from receiver.web import accounts, acts, assets, batch, callbacks, inbox, ledger, ops, reference, tasks
+from receiver.web import accounts, acts, assets, batch, callbacks, examples, inbox, ledger, ops, reference, tasks
 from receiver.web.operation import JSON, Header, Operation, Reply
 
 #: What each group of operations is about, in the order of the document.
@@ -76,13 +76,7 @@ OPERATIONS: Final = (
         handler=tasks.create,
         tag="tasks",
         takes=tasks.TaskBody,
-        example={
-            "account": "kling",
-            "kind": "text-to-audio",
-            "input": {"prompt": "rain on a tin roof", "duration": 5},
-            "reference": "scene-12",
-            "labels": {"film": "north"},
-        },
+        example=examples.ORDER,
         headers=(IDEMPOTENCY_KEY,),
         gives={202: Reply("The task is durable", tasks.TaskView, (LOCATION,))},
         problems=(IdempotencyMismatch, SpendLimit),
@@ -113,7 +107,7 @@ OPERATIONS: Final = (
         handler=acts.adopt,
         tag="tasks",
         takes=acts.AdoptBody,
-        example={"account": "kling", "kind": "text-to-audio", "provider_task_id": "831850415648346149"},
+        example=examples.ADOPTION,
         gives={202: _TASK},
         problems=(AlreadyKnown, SpendLimit),
     ),
@@ -124,7 +118,7 @@ OPERATIONS: Final = (
         handler=tasks.show,
         tag="tasks",
         query=tasks.ShowQuery,
-        gives={200: Reply("The task", tasks.TaskStory)},
+        gives={200: Reply("The task", tasks.TaskStory, example=examples.STORY)},
         problems=(NotFound,),
     ),
     Operation(

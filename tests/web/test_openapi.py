@@ -15,7 +15,7 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
-from receiver.web import openapi, problems
+from receiver.web import examples, openapi, problems
 from receiver.web.app import build_app
 from receiver.web.openapi import document
 from receiver.web.operations import OPERATIONS
@@ -79,12 +79,23 @@ def test_each_operation_without_a_key_is_one_that_needs_none() -> None:
     assert free == {operation["operationId"] for _, path, operation in operations(document()) if path[:4] != "/v1/"}
 
 
-def test_each_example_of_a_body_is_what_its_schema_says() -> None:
+def test_each_example_is_what_its_schema_says() -> None:
+    seen = 0
     for _, _, operation in operations(document()):
-        for content in operation.get("requestBody", {}).get("content", {}).values():
-            if "example" in content:
-                schema: dict[str, Any] = {**content["schema"], "components": document()["components"]}
-                assert list(OAS31Validator(schema).iter_errors(content["example"])) == []
+        for part in (operation.get("requestBody", {}), *operation["responses"].values()):
+            for content in part.get("content", {}).values():
+                if "example" in content:
+                    schema: dict[str, Any] = {**content["schema"], "components": document()["components"]}
+                    wrong = [error.message for error in OAS31Validator(schema).iter_errors(content["example"])]
+                    assert wrong == [], operation["operationId"]
+                    seen += 1
+    assert seen >= 3
+
+
+def test_the_example_of_a_task_is_complete() -> None:
+    schemas = document()["components"]["schemas"]
+    assert set(examples.STORY) == set(schemas["TaskStory"]["properties"])
+    assert set(examples.STORY["assets"][0]) == set(schemas["AssetView"]["properties"])
 
 
 def test_each_example_of_a_problem_is_one() -> None:
