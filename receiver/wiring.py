@@ -22,7 +22,9 @@ from receiver.flow.services import Deal, Services
 from receiver.settings import AccountSettings, Settings
 from receiver.store import accounts, keys, migrate, secrets
 from receiver.store.db import Database, clock
+from receiver.transfer import cut
 from receiver.transfer.bucket import Bucket
+from receiver.transfer.cut import Cutter
 from receiver.transfer.download import Downloader
 from receiver.transfer.provider import ProviderClient
 from receiver.transfer.s3 import BucketConfig
@@ -96,6 +98,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             bucket=bucket,
             proof=proof,
             downloader=downloader,
+            cutter=Cutter(downloader.spool),
             provider=provider,
             clock=now,
             random=random.SystemRandom().random,
@@ -259,6 +262,7 @@ def _deal(name: str, account: AccountSettings, profiles: Mapping[str, Profile]) 
             keep_video=account.keep_video,
         ),
         profile,
+        cuts=cut.is_installed(),
     )
 
 

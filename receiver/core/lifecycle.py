@@ -227,14 +227,6 @@ def settle(state: State, assets: Iterable[Asset], *, may_lack: bool) -> State:
     return State.EXPIRED if AssetState.EXPIRED in found else State.FAILED
 
 
-def lacks_format(assets: Iterable[Asset], promised: Iterable[Format]) -> bool:
-    """Return whether a clip misses a format that the profile promises."""
-    have: dict[str, set[Format]] = {}
-    for asset in assets:
-        have.setdefault(asset.clip, set()).add(asset.format)
-    return any(set(promised) - formats for formats in have.values())
-
-
 def align(task: Task, offered: Iterable[Media]) -> tuple[Media, ...]:
     """
     Give *offered* media the names under which the task knows them.

@@ -53,7 +53,7 @@ async def hear(conn: Connection, deal: Deal, locked: Locked, report: Report, tru
     it) or "cross_wired".
     """
     task = locked.task
-    report = replace(report, media=lifecycle.align(task, report.media))
+    report = replace(report, media=lifecycle.align(task, deal.wanted(task.kind, report, trust)))
     if _contradicts_ids(task, report):
         return await _cross_wired(conn, deal, locked, trust)
     decision = lifecycle.report_on(task, report, trust, now=locked.now, has_query=deal.profile.query)

@@ -8,13 +8,12 @@ import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import structlog
 
 from receiver import telemetry
-from receiver.core import schedule
+from receiver.core import keeping, schedule
 from receiver.core.errors import (
     BucketMismatch,
     BucketUnavailable,
@@ -24,8 +23,9 @@ from receiver.core.errors import (
     MediaInvalid,
     ReceiverError,
     SpoolFull,
+    TrackUnavailable,
 )
-from receiver.core.model import Asset, AssetId, AssetState, State, Task
+from receiver.core.model import Asset, AssetId, AssetState, Format, State, Task
 from receiver.dialects import links
 from receiver.flow import advance, change
 from receiver.flow.outcome import Done, Outcome, Retry
@@ -36,6 +36,8 @@ from receiver.store.events import Event
 from receiver.store.jobs import Job
 from receiver.store.tasks import Locked
 from receiver.transfer import bucket, media
+from receiver.transfer.body import VIDEO
+from receiver.transfer.cut import Track
 from receiver.transfer.download import Download
 from receiver.transfer.guard import FetchPolicy
 from receiver.transfer.media import Sniffed
@@ -46,8 +48,20 @@ log = structlog.get_logger(__name__)
 _INVALID_AFTER: Final = 3
 #: Bytes; less is no second of audio in any format.
 _LEAST: Final = 128
-#: Only the provider can mend these, with a fresh link.
-_NEEDS_LINK: Final = frozenset({"link_dead", "link_lapsed", "fetch_blocked"})
+#: Only the provider can mend these, with a fresh link or another look at what it offers.
+_NEEDS_LINK: Final = frozenset({"link_dead", "link_lapsed", "fetch_blocked", keeping.NOT_CUT})
+#: The bytes are whole and wait for the next pass.
+_KEEPS_BYTES: Final = frozenset({BucketUnavailable.code, SpoolFull.code, TrackUnavailable.code})
+_ERRORS: Final = (
+    LinkDead,
+    FetchBlocked,
+    DownloadFailed,
+    MediaInvalid,
+    BucketUnavailable,
+    BucketMismatch,
+    SpoolFull,
+    TrackUnavailable,
+)
 #: What is told of errors that outlast the grace of a deadline.
 _UNREACHABLE: Final = {
     BucketUnavailable.code: "bucket_unreachable",
@@ -63,6 +77,8 @@ class _Stored:
     """An asset whose bytes are proven to be in the bucket; `stored_at` is set when the row is written."""
 
     asset: Asset
+    #: The SHA-256 of the video that it was cut out of, if it was.
+    cut_from: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +107,7 @@ async def archive(services: Services, job: Job) -> Outcome:
     if not pending:
         return Done()
     results = await _bring_all(services, deal, pending, found.now)
-    stored = [result.asset for result in results if isinstance(result, _Stored)]
+    stored = [result for result in results if isinstance(result, _Stored)]
     missed = [result for result in results if isinstance(result, _Missed)]
     if stored:
         try:
@@ -104,35 +120,70 @@ async def archive(services: Services, job: Job) -> Outcome:
 
 async def _bring_all(services: Services, deal: Deal, pending: list[Asset], now: datetime) -> list[_Stored | _Missed]:
     """Bring the assets side by side; an unexpected error waits until none of them is under way any more."""
-    results = await asyncio.gather(*(_bring(services, deal, asset, now) for asset in pending), return_exceptions=True)
-    found = []
-    for result in results:
+    groups: dict[tuple[str, str], list[Asset]] = {}
+    for asset in pending:
+        groups.setdefault((_spool_key(asset), asset.url), []).append(asset)
+    brought = (_bring(services, deal, group, now) for group in groups.values())
+    found: list[_Stored | _Missed] = []
+    for result in await asyncio.gather(*brought, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
-        found.append(result)
+        found += result
     return found
 
 
-async def _bring(services: Services, deal: Deal, asset: Asset, now: datetime) -> _Stored | _Missed:
-    """Download one asset, judge its bytes, store and prove them."""
-    kept = services.downloader.has_whole(_spool_key(asset))
-    if not kept and asset.link_expires_at is not None and asset.link_expires_at <= now:
-        return _Missed(asset, "link_lapsed")
-    started = asyncio.get_running_loop().time()
+async def _bring(services: Services, deal: Deal, group: list[Asset], now: datetime) -> list[_Stored | _Missed]:
+    """Download the one file that a *group* of assets is made of, and make them."""
+    found: list[_Stored | _Missed] = []
+    if not deal.cuts:
+        # They were wanted by a process that can; the provider's next answer makes this one want the video.
+        found += [_Missed(asset, keeping.NOT_CUT) for asset in group if asset.format is Format.M4A]
+        group = [asset for asset in group if asset.format is not Format.M4A]
+    if not group:
+        return found
+    key, first, started = _spool_key(group[0]), group[0], asyncio.get_running_loop().time()
+    kept = services.downloader.has_whole(key)
+    if not kept and first.link_expires_at is not None and first.link_expires_at <= now:
+        return found + [_Missed(asset, "link_lapsed") for asset in group]
+    cap = VIDEO if first.format in keeping.OF_VIDEO else None
     try:
-        async with await services.downloader.fetch(asset.url, _policy(deal), key=_spool_key(asset)) as download:
-            sniffed = await asyncio.to_thread(_judged, download, asset)
-            stored = await _store(services, asset, download, sniffed)
-    except (LinkDead, FetchBlocked, DownloadFailed, MediaInvalid, BucketUnavailable, BucketMismatch, SpoolFull) as exc:
-        log.warning(
-            "asset.missed", task_id=asset.task_id, asset_id=asset.id, host=links.host(asset.url), error=exc.code
-        )
-        telemetry.ASSETS.labels(account=deal.account.id, outcome=exc.code).inc()
-        return _Missed(asset, _error_of(exc))
+        async with await services.downloader.fetch(first.url, _policy(deal), key=key, cap=cap) as download:
+            found += [await _made(services, deal, asset, download, started) for asset in group]
+            # What the bucket or the disk did not take needs no other download.
+            if any(isinstance(each, _Missed) and each.error in _KEEPS_BYTES for each in found):
+                download.keep()
+    except _ERRORS as exc:
+        return found + [_missed(deal, asset, exc) for asset in group]
+    return found
+
+
+async def _made(services: Services, deal: Deal, asset: Asset, download: Download, started: float) -> _Stored | _Missed:
+    """Judge the bytes, cut the sound out of them where that is wanted, store and prove."""
+    try:
+        if asset.format is Format.M4A:
+            made = await _cut(services, asset, download)
+        else:
+            sniffed = await asyncio.to_thread(_judged, download, asset.format, verified=download.length_verified)
+            made = _Stored(await _store(services, asset, download, sniffed))
+    except _ERRORS as exc:
+        return _missed(deal, asset, exc)
     telemetry.ASSETS.labels(account=deal.account.id, outcome="stored").inc()
-    telemetry.ASSET_BYTES.labels(account=deal.account.id).inc(stored.size or 0)
+    telemetry.ASSET_BYTES.labels(account=deal.account.id).inc(made.asset.size or 0)
     telemetry.ASSET_SECONDS.labels(account=deal.account.id).observe(asyncio.get_running_loop().time() - started)
-    return _Stored(stored)
+    return made
+
+
+async def _cut(services: Services, asset: Asset, download: Download) -> _Stored:
+    await asyncio.to_thread(_judged_film, download)
+    with await services.cutter.cut(download) as track:
+        sniffed = await asyncio.to_thread(_judged, track, Format.M4A, verified=True)
+        return _Stored(await _store(services, asset, track, sniffed), download.sha256)
+
+
+def _missed(deal: Deal, asset: Asset, exc: ReceiverError) -> _Missed:
+    log.warning("asset.missed", task_id=asset.task_id, asset_id=asset.id, host=links.host(asset.url), error=exc.code)
+    telemetry.ASSETS.labels(account=deal.account.id, outcome=exc.code).inc()
+    return _Missed(asset, _error_of(exc))
 
 
 def _policy(deal: Deal) -> FetchPolicy:
@@ -141,40 +192,50 @@ def _policy(deal: Deal) -> FetchPolicy:
 
 
 def _spool_key(asset: Asset) -> str:
-    return f"{asset.task_id}/{asset.clip}.{asset.format}"
+    """Name the file that *asset* is made of: a video and its sound come by one link."""
+    form = Format.MP4 if asset.format is Format.M4A else asset.format
+    return f"{asset.task_id}/{asset.clip}.{form}"
 
 
-def _judged(download: Download, asset: Asset) -> Sniffed:
-    with Path(download.path).open("rb") as file:
-        sniffed = media.sniff(file, download.size)
-    media.judge(
-        sniffed, expected=asset.format, length_verified=download.length_verified, size=download.size, min_bytes=_LEAST
-    )
+def _judged(content: Download | Track, expected: Format, *, verified: bool) -> Sniffed:
+    sniffed = _sniffed(content)
+    media.judge(sniffed, expected=expected, length_verified=verified, size=content.size, min_bytes=_LEAST)
     return sniffed
 
 
-async def _store(services: Services, asset: Asset, download: Download, sniffed: Sniffed) -> Asset:
-    key = bucket.object_key(asset.task_id, asset.clip, download.sha256, asset.format)
+def _judged_film(download: Download) -> None:
+    """Accept what sound can be cut out of: a whole film, or one without pictures."""
+    sniffed = _sniffed(download)
+    expected = Format.M4A if sniffed.format is Format.M4A else Format.MP4
+    verified = download.length_verified
+    media.judge(sniffed, expected=expected, length_verified=verified, size=download.size, min_bytes=_LEAST)
+    if not sniffed.has_sound:
+        raise MediaInvalid("no_audio_track")
+
+
+def _sniffed(content: Download | Track) -> Sniffed:
+    with content.path.open("rb") as file:
+        return media.sniff(file, content.size)
+
+
+async def _store(services: Services, asset: Asset, content: Download | Track, sniffed: Sniffed) -> Asset:
+    key = bucket.object_key(asset.task_id, asset.clip, content.sha256, asset.format)
     media_type = media.MEDIA_TYPES[asset.format]
-    try:
-        verification = await services.bucket.put(
-            key,
-            download.path,
-            size=download.size,
-            sha256=download.sha256,
-            md5=download.md5,
-            media_type=media_type,
-            proof=services.proof,
-        )
-    except BucketUnavailable:
-        download.keep()
-        raise
+    verification = await services.bucket.put(
+        key,
+        content.path,
+        size=content.size,
+        sha256=content.sha256,
+        md5=content.md5,
+        media_type=media_type,
+        proof=services.proof,
+    )
     return replace(
         asset,
         state=AssetState.STORED,
         key=key,
-        size=download.size,
-        sha256=download.sha256,
+        size=content.size,
+        sha256=content.sha256,
         media_type=media_type,
         duration=sniffed.duration,
         verified=verification.how,
@@ -182,7 +243,7 @@ async def _store(services: Services, asset: Asset, download: Download, sniffed: 
     )
 
 
-async def _put_manifest(services: Services, task: Task, stored: list[Asset]) -> None:
+async def _put_manifest(services: Services, task: Task, stored: list[_Stored]) -> None:
     """Write what this pass stored beside the objects: deterministic, so that a repeat is the same object."""
     listed = {
         "task": str(task.id),
@@ -193,15 +254,16 @@ async def _put_manifest(services: Services, task: Task, stored: list[Asset]) -> 
         "reference": task.reference,
         "labels": dict(task.labels),
         "provider_task_id": task.provider_task_id,
-        "assets": [_entry(asset) for asset in sorted(stored, key=lambda a: (a.clip, a.format))],
+        "assets": [_entry(each) for each in sorted(stored, key=lambda each: (each.asset.clip, each.asset.format))],
     }
     body = json.dumps(listed, sort_keys=True, ensure_ascii=False, indent=1).encode()
     key = bucket.manifest_key(task.id, hashlib.sha256(body).digest())
     await services.bucket.put_bytes(key, body, media_type="application/json", proof=services.proof)
 
 
-def _entry(asset: Asset) -> dict[str, object]:
-    return {
+def _entry(stored: _Stored) -> dict[str, object]:
+    asset = stored.asset
+    entry: dict[str, object] = {
         "clip": asset.clip,
         "position": asset.position,
         "format": asset.format,
@@ -212,9 +274,12 @@ def _entry(asset: Asset) -> dict[str, object]:
         "seconds": None if asset.duration is None else asset.duration.total_seconds(),
         "source_host": links.host(asset.url),
     }
+    return (
+        entry if stored.cut_from is None else entry | {"cut_from": {"format": "mp4", "sha256": stored.cut_from.hex()}}
+    )
 
 
-async def _record(services: Services, deal: Deal, job: Job, stored: list[Asset], missed: list[_Missed]) -> Outcome:
+async def _record(services: Services, deal: Deal, job: Job, stored: list[_Stored], missed: list[_Missed]) -> Outcome:
     """Write the rows of one pass in one transaction; bytes win over whatever happened meanwhile."""
     async with services.database.transaction() as conn:
         locked = await tasks.lock(conn, advance.task_of(job))
@@ -222,9 +287,9 @@ async def _record(services: Services, deal: Deal, job: Job, stored: list[Asset],
             return Done()
         story: list[Event] = []
         rows = {asset.id: asset for asset in locked.task.assets}
-        for asset in stored:
-            if await _save(conn, rows, replace(asset, stored_at=locked.now), story):
-                slack = max((asset.deliver_by - locked.now).total_seconds(), 0)
+        for each in stored:
+            if await _save(conn, rows, replace(each.asset, stored_at=locked.now), story, cut_from=each.cut_from):
+                slack = max((each.asset.deliver_by - locked.now).total_seconds(), 0)
                 db.on_commit(partial(telemetry.ASSET_SLACK.labels(account=deal.account.id).observe, slack))
         # What was missed by an old link says nothing of one that has come meanwhile.
         missed = [miss for miss in missed if _is_wanted(rows.get(miss.asset.id), miss)]
@@ -244,14 +309,15 @@ async def _record(services: Services, deal: Deal, job: Job, stored: list[Asset],
             story.append(Event(after.id, "task.rescued"))
         pause = schedule.retry_after(job.attempt, remaining=schedule.LONGEST_PAUSE * 8, jitter=services.random())
         written = await change.commit(conn, deal, locked, after, story, ask_after=pause)
-    for asset in written.assets:
-        if asset.state is not AssetState.PENDING:
-            services.downloader.forget(_spool_key(asset))
-    left = any(asset.state is AssetState.PENDING for asset in written.assets)
+    left = {_spool_key(asset) for asset in written.assets if asset.state is AssetState.PENDING}
+    for key in {_spool_key(asset) for asset in written.assets} - left:
+        services.downloader.forget(key)
     return Retry(errors[0]) if left and errors else Done()
 
 
-async def _save(conn: Connection, rows: dict[AssetId, Asset], asset: Asset, story: list[Event]) -> bool:
+async def _save(
+    conn: Connection, rows: dict[AssetId, Asset], asset: Asset, story: list[Event], *, cut_from: bytes | None = None
+) -> bool:
     """Write the row of *asset* and what is told of it; False when it stays as it is."""
     saved = await assets.save(conn, asset)
     if saved is None:
@@ -259,6 +325,7 @@ async def _save(conn: Connection, rows: dict[AssetId, Asset], asset: Asset, stor
     rows[saved.id] = saved
     if saved.state is AssetState.STORED:
         data = {"key": saved.key, "bytes": saved.size, "sha256": (saved.sha256 or b"").hex()}
+        data |= {} if cut_from is None else {"cut_from": cut_from.hex()}
         story.append(Event(saved.task_id, "asset.stored", {"asset": str(saved.id), **data, "verified": saved.verified}))
     elif saved.state is not AssetState.PENDING:
         story.append(Event(saved.task_id, f"asset.{saved.state}", {"asset": str(saved.id), "error": saved.error}))

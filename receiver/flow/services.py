@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from receiver.core import keeping
 from receiver.core.errors import FieldError, InvalidInput
-from receiver.core.model import Account, AccountId, Task
+from receiver.core.model import Account, AccountId, Format, Media, Report, Task, Trust
 from receiver.core.tokens import TokenKeys
-from receiver.dialects.profile import Profile
+from receiver.dialects.clips import VIDEOS
+from receiver.dialects.profile import AudioIn, Profile
 from receiver.store.db import Database
 from receiver.transfer.bucket import Bucket, Proof
+from receiver.transfer.cut import Cutter
 from receiver.transfer.download import Downloader
 from receiver.transfer.provider import ProviderClient
 
@@ -22,6 +25,26 @@ class Deal:
 
     account: Account
     profile: Profile
+    #: Whether sound can be cut out of a video here.
+    cuts: bool = False
+
+    def wanted(self, kind: str, report: Report, trust: Trust) -> tuple[Media, ...]:
+        """Return what to want of the media in *report*; where its answer has no sound, that of the videos is taken."""
+        spec = self.profile.kinds[kind]
+        is_answer = trust is Trust.CONFIRMED or not self.profile.query
+        silent = is_answer and not any(media.format in keeping.SOUND for media in report.media)
+        return keeping.wanted(
+            report.media,
+            only_videos=spec.audio_in is AudioIn.VIDEOS or silent,
+            keep_video=self.account.keep_video,
+            cuts=self.cuts,
+        )
+
+    def promised(self, kind: str) -> frozenset[Format]:
+        """Return the formats without which a clip is not whole."""
+        spec = self.profile.kinds[kind]
+        videos = {Format.MP4} if self.account.keep_video and VIDEOS in spec.results else set()
+        return (keeping.SOUND & frozenset(spec.formats)) | videos
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +61,7 @@ class Services:
     bucket: Bucket
     proof: Proof
     downloader: Downloader
+    cutter: Cutter
     provider: ProviderClient
     #: Aware UTC, corrected by the offset to the database.
     clock: Callable[[], datetime]

@@ -197,13 +197,6 @@ def test_only_a_succeeded_task_settles(state: State, states: list[AssetState]) -
     assert settle(state, [an_asset(each) for each in states], may_lack=False) is state
 
 
-def test_a_missing_promised_format_is_noticed_for_each_clip() -> None:
-    both = [an_asset(AssetState.STORED, Format.MP3), an_asset(AssetState.STORED, Format.WAV)]
-    assert not lifecycle.lacks_format(both, [Format.MP3, Format.WAV])
-    assert lifecycle.lacks_format([*both, an_asset(AssetState.STORED, clip="d")], [Format.MP3, Format.WAV])
-    assert not lifecycle.lacks_format([], [Format.MP3])
-
-
 def named(clip: str, position: int = 0) -> Media:
     return Media(clip=clip, position=position, format=Format.MP3, url=f"https://a.example/{clip}.mp3")
 
