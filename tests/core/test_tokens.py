@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from receiver.core.errors import Misconfigured, TokenUnknown
 from receiver.core.ids import EPOCH, SPREAD, parse_task_id, task_id
 from receiver.core.model import AccountId, AssetId, Secret, TaskId
-from receiver.core.tokens import TokenKeys
+from receiver.core.tokens import TokenKeys, key_id, maker_of
 
 OLD, NEW = Secret("o" * 32), Secret("n" * 32)
 ACCOUNT, TASK = AccountId("kling"), TaskId(12)
@@ -74,3 +74,23 @@ def test_an_id_is_its_millisecond_and_its_draw(at: datetime, draw: int) -> None:
     number = task_id(at.replace(tzinfo=EPOCH.tzinfo), draw)
     assert EPOCH + timedelta(milliseconds=number // SPREAD) <= at.replace(tzinfo=EPOCH.tzinfo)
     assert number % SPREAD == draw
+
+
+def test_a_secret_that_others_sign_with_is_taken_up_when_its_token_comes() -> None:
+    found: list[tuple[Secret, ...]] = []
+    web = TokenKeys((OLD,), renew=lambda: found.pop() if found else None)
+    token = TokenKeys((NEW, OLD)).callback_token(ACCOUNT, TASK)
+    with pytest.raises(TokenUnknown):
+        web.check_callback(token, "kling", "12")
+    found.append((NEW, OLD))
+    web.check_callback(token, "kling", "12")
+    assert web.secrets == (NEW, OLD)
+
+
+def test_the_newest_secret_signs_from_the_first_token_after_it_is_there() -> None:
+    found = [(NEW, OLD)]
+    worker = TokenKeys((OLD,), renew=lambda: found.pop() if found else None)
+    token = worker.callback_token(ACCOUNT, TASK)
+    assert maker_of(token) == key_id(NEW)
+    assert key_id(NEW) in repr(worker)
+    assert NEW.reveal() not in repr(worker)
