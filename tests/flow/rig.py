@@ -22,7 +22,7 @@ from receiver.core.model import AccountId, Asset, JobKind, State, Task, TaskId
 from receiver.flow import advance
 from receiver.flow.accept import Order, accept
 from receiver.flow.callback import Intake, Posted
-from receiver.flow.services import Deal, Services
+from receiver.flow.services import Services
 from receiver.jobs.worker import Worker
 from receiver.local.store import StoreAddress
 from receiver.settings import AccountSettings, Settings
@@ -189,7 +189,7 @@ class Rig:
     def with_profile(self, **changes: Any) -> None:
         """Let the account's provider be another one from now on."""
         deal = self.services.deals[ACCOUNT]
-        deals = dict(self.services.deals) | {ACCOUNT: Deal(deal.account, replace(deal.profile, **changes))}
+        deals = dict(self.services.deals) | {ACCOUNT: replace(deal, profile=replace(deal.profile, **changes))}
         self.services = replace(self.services, deals=deals)
         self.worker.services = self.services
         self.intake._services = self.services
