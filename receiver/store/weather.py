@@ -66,7 +66,7 @@ SELECT account, count(*) AS received, sum(repeats) + coalesce(max(waiting.times)
 """
 
 ENDS: Final = """
--- store.weather.ends: how the ends of an account's newest tasks were learnt
+-- store.weather.ends: how the ends of an account's newest tasks were learnt; each part is one look into an index
 SELECT count(*) AS expected,
        count(*) FILTER (WHERE told.at > known.at) AS late,
        count(*) FILTER (WHERE told.at IS NULL) AS lost
@@ -77,9 +77,10 @@ SELECT count(*) AS expected,
                         AND data ? 'trust' ORDER BY id LIMIT 1) AS known
  CROSS JOIN LATERAL (SELECT min(received_at) AS at FROM inbox
                       WHERE task_id = sent.id AND account = %(account)s AND told IN ('succeeded', 'failed')) AS told
+ CROSS JOIN LATERAL (SELECT FROM event
+                      WHERE task_id = sent.id AND type = 'task.sending' AND data @> '{"callback": true}'
+                      LIMIT 1) AS asked
  WHERE known.at > now() - %(span)s
-   AND EXISTS (SELECT FROM event
-                WHERE task_id = sent.id AND type = 'task.sending' AND data @> '{"callback": true}')
 """
 
 
