@@ -46,7 +46,9 @@ class Callbacks:
         Keep what a provider says of a task; the answer comes after the commit, whether it is new or a repeat.
 
         The body is kept as it came and looked into later. An unknown account or
-        task is answered as a wrong token is. After a 503 send it again.
+        task is answered as a wrong token is. After a 503 send it again. `test` in place
+        of a task is for the test of a provider's console: of that only the verdict on
+        its signature is kept.
         """
         path = scope["path_params"]
         # Of a header that comes twice the first counts.
