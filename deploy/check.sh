@@ -28,9 +28,12 @@ if have promtool prometheus; then
   promtool test rules deploy/prometheus/receiver.rules.test.yml >/dev/null
 fi
 
+place=$(mktemp -d)
+trap 'rm -rf "$place"' EXIT
+
 if have systemd-analyze systemd; then
-  units=$(mktemp -d)
-  trap 'rm -rf "$units"' EXIT
+  units="$place/units"
+  mkdir "$units"
   # The program need not be installed here, only named rightly.
   for unit in deploy/systemd/*.service deploy/systemd/*.target; do
     sed "s#/opt/receiver/bin/receiver#$bin/receiver#" "$unit" >"$units/${unit##*/}"
@@ -52,6 +55,24 @@ if docker compose version >/dev/null 2>&1; then
   DOMAIN=hooks.example.com docker compose -f deploy/compose.yaml config --quiet
 else
   echo "NOT CHECKED: docker compose is missing; the file was checked against the schema of its specification" >&2
+fi
+
+# What the Dockerfile does; half a minute, so only where everything is checked.
+if [ "${DEPLOY_TOOLS:-}" = required ] && "$bin/python" -c 'import pip' 2>/dev/null; then
+  pip() {
+    "$bin/python" -m pip --disable-pip-version-check --quiet --quiet "$@"
+  }
+  "$bin/python" deploy/pins.py requirements/dev.txt av >"$place/video.txt"
+  "$bin/python" deploy/pins.py requirements/dev.txt hatchling packaging pathspec pluggy tomlkit trove-classifiers \
+    >"$place/tools.txt"
+  for environment in image tools; do
+    "$bin/python" -m venv --without-pip "$place/$environment"
+  done
+  pip --python "$place/tools" install --require-hashes --only-binary=:all: -r "$place/tools.txt"
+  pip --python "$place/image" install --require-hashes --only-binary=:all: -r requirements/main.txt -r "$place/video.txt"
+  "$place/tools/bin/hatchling" build -t wheel -d "$place/wheels" >/dev/null
+  pip --python "$place/image" install --no-index --no-deps "$place"/wheels/*.whl
+  (cd "$place" && ./image/bin/receiver --version >/dev/null)
 fi
 
 if [ -n "$missing" ] && [ "${DEPLOY_TOOLS:-}" = required ]; then
