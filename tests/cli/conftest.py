@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from receiver.local.store import StoreAddress
 from tests.cli.rig import Demo, start_demo
+from tests.flow.rig import Stage
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +45,9 @@ def kept(demo_parent: Path) -> Iterator[Demo]:
         demo.read_until("Ctrl-C stops")
         yield demo
         assert demo.end(signal.SIGTERM) == 0
+
+
+@pytest.fixture
+def stage(database_url: str, bucket_address: StoreAddress, bucket_prefix: str, tmp_path: Path) -> Stage:
+    """Services on a database and a bucket of the test's own, and a scripted provider."""
+    return Stage(database_url, bucket_address, bucket_prefix, tmp_path)
