@@ -10,11 +10,9 @@ from urllib.parse import quote
 import typer
 from rich.console import Console
 
-from receiver.cli import api, tasks
+from receiver.cli import api, completing, orders, tasks
 from receiver.cli.tables import cell, clean, rows, state_cell
-from receiver.cli.tasks import AsJson
-
-TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id")]
+from receiver.cli.tasks import AsJson, TaskId
 
 #: Of a task after an act, for a pipe.
 _TOLD: Final = ("id", "state", "reason", "due_at")
@@ -44,8 +42,8 @@ def refresh(task: TaskId, *, as_json: AsJson = False, url: api.Url = api.DEFAULT
 
 
 def adopt(
-    account: Annotated[str, typer.Argument(help="The account that made it")],
-    kind: Annotated[str, typer.Argument(help="What was made, such as text-to-audio")],
+    account: Annotated[str, typer.Argument(help="The account that made it", autocompletion=completing.accounts)],
+    kind: Annotated[str, typer.Argument(help="What was made, such as text-to-audio", autocompletion=completing.kinds)],
     provider_task_id: Annotated[str, typer.Argument(metavar="PROVIDER_TASK_ID", help="The provider's own id")],
     *,
     reference: Annotated[str | None, typer.Option(help="Your own id; need not be unique")] = None,
@@ -58,7 +56,7 @@ def adopt(
     if reference is not None:
         document["reference"] = reference
     if label:
-        document["labels"] = tasks.read_labels(label)
+        document["labels"] = orders.read_labels(label)
     with api.connected(url) as service:
         answer = service.post("/v1/tasks:adopt", document)
     if as_json:

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any, Final, Self
 
 import httpx
 import typer
 
-from receiver.cli.tables import clean
+from receiver.cli.tables import clean, span
 from receiver.core.errors import FieldError, Misconfigured, Unavailable
 
 URL_VARIABLE: Final = "RECEIVER_URL"
@@ -24,6 +25,13 @@ LIMIT: Final = httpx.Timeout(30.0, connect=5.0)
 
 _URL: Final = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?")
 _NOT_NOW: Final = 503
+_BROKEN: Final = 500
+#: What the command line can do where the service only says what is wrong.
+_FIXES: Final[Mapping[str, str]] = {
+    "unauthorized": f"set {KEY_VARIABLE} to a key of this service",
+    "may_charge_twice": "if a second charge is accepted, add --may-charge-twice",
+    "body_too_large": "send less at once; a file of tasks is sent in portions: tasks submit --file",
+}
 _UNSATISFIABLE: Final = 416
 
 #: The option that every command of a running service has.
@@ -45,12 +53,25 @@ class NotTheService(Unavailable):
 class Problem(Exception):
     """What the service said when it refused (RFC 9457)."""
 
-    def __init__(self, status: int, code: str, detail: str, fields: Sequence[FieldError]) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        fields: Sequence[FieldError],
+        *,
+        title: str = "",
+        request_id: str | None = None,
+        retry_after: timedelta | None = None,
+    ) -> None:
         super().__init__(f"{code}: {detail}")
         self.status = status
         self.code = code
         self.detail = detail
         self.fields = tuple(fields)
+        self.title = title
+        self.request_id = request_id
+        self.retry_after = retry_after
 
     @property
     def passing(self) -> bool:
@@ -58,9 +79,21 @@ class Problem(Exception):
         return self.status == _NOT_NOW
 
     def shown(self) -> str:
-        """Return what a person sees: one line, and one for each field."""
-        lines = "".join(f"  {clean(each.field)}: {clean(each.message)}\n" for each in self.fields)
-        return f"receiver: {clean(self.code)}: {clean(self.detail)}\n{lines}"
+        """Return what a person sees: what is wrong, each field that is, and what to do."""
+        # The detail of wrong fields is those fields once more.
+        what = self.title if self.fields and self.title else self.detail
+        lines = [f"receiver: {clean(self.code)}: {clean(what)}"]
+        lines += [f"  {clean(each.field)}: {clean(each.message)}" for each in self.fields]
+        if (fix := self._fix()) is not None:
+            lines.append(f"  {fix}")
+        return "".join(f"{line}\n" for line in lines)
+
+    def _fix(self) -> str | None:
+        if self.status >= _BROKEN and self.status != _NOT_NOW:
+            return f"the service's log tells more of request {clean(self.request_id)}"
+        if self.retry_after is not None:
+            return f"try again in {span(self.retry_after.total_seconds())}"
+        return _FIXES.get(self.code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +113,10 @@ class Client:
     `NotTheService` when the answer is none of its own.
     """
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, *, limit: httpx.Timeout = LIMIT) -> None:
         self._url = url
         self._http = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=LIMIT, trust_env=False
+            base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=limit, trust_env=False
         )
 
     def __enter__(self) -> Self:
@@ -92,8 +125,8 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def get(self, path: str, query: Mapping[str, str | int | None] | None = None) -> Answer:
-        """GET a document; parameters that are None are left out."""
+    def get(self, path: str, query: Mapping[str, str | int | Sequence[str] | None] | None = None) -> Answer:
+        """GET a document; parameters that are None are left out, those with several values repeated."""
         params = {name: value for name, value in (query or {}).items() if value is not None}
         return self._read(self._send(self._http.build_request("GET", path, params=params)))
 
@@ -131,7 +164,9 @@ class Client:
             response = self._http.send(request, follow_redirects=follow, stream=stream is not None)
         except httpx.TransportError as exc:
             why = clean(str(exc)) or type(exc).__name__
-            raise ServiceUnreachable(f"{self._url} does not answer ({why}); is `receiver serve` running?") from exc
+            raise ServiceUnreachable(
+                f"{self._url} does not answer ({why}); is `receiver serve` running? {URL_VARIABLE} or --url says where"
+            ) from exc
         except httpx.HTTPError as exc:
             raise NotTheService(f"{self._url} answers what cannot be read ({type(exc).__name__})") from exc
         if stream is not None:
@@ -158,7 +193,16 @@ class Client:
             raise self._foreign(response)
         errors = told.get("errors") or ()
         fields = [FieldError(str(each["field"]), str(each["message"])) for each in errors]
-        return Problem(response.status_code, told["code"], str(told.get("detail")), fields)
+        after = response.headers.get("retry-after", "")
+        return Problem(
+            response.status_code,
+            told["code"],
+            str(told.get("detail")),
+            fields,
+            title=str(told.get("title", "")),
+            request_id=told.get("request_id"),
+            retry_after=timedelta(seconds=int(after)) if after.isdecimal() else None,
+        )
 
     def _document(self, response: httpx.Response) -> Mapping[str, Any]:
         try:
@@ -171,6 +215,11 @@ class Client:
 
     def _foreign(self, response: httpx.Response) -> NotTheService:
         return NotTheService(f"{self._url} answers {response.status_code} with something that is not receiver's")
+
+
+def is_url(text: str) -> bool:
+    """Return whether *text* may be where a service listens."""
+    return _URL.fullmatch(text) is not None
 
 
 @contextmanager
@@ -187,7 +236,7 @@ def connected(url: str, key: str | None = None) -> Iterator[Client]:
         typer.BadParameter: The URL is none.
         typer.Exit: The service refused; why is on stderr.
     """
-    if not _URL.fullmatch(url):
+    if not is_url(url):
         raise typer.BadParameter(f"must look like {DEFAULT_URL}", param_hint=f"--url / {URL_VARIABLE}")
     key = (os.environ.get(KEY_VARIABLE, "") if key is None else key).strip()
     if not key:

@@ -8,7 +8,21 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from receiver.cli import accounts, acts, assets, callbacks, demo, health, keys, ledger, run, secrets, tasks
+from receiver.cli import (
+    accounts,
+    acts,
+    assets,
+    callbacks,
+    demo,
+    following,
+    health,
+    keys,
+    ledger,
+    run,
+    secrets,
+    submitting,
+    tasks,
+)
 from receiver.cli.doctor.command import doctor
 from receiver.core.errors import ReceiverError
 
@@ -49,7 +63,7 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 app.command()(demo.demo)
 app.command()(doctor)
 app.command()(ledger.ledger)
-for act in (acts.cancel, acts.retry, acts.refresh, acts.adopt, acts.events):
+for act in (submitting.submit, following.watch, acts.cancel, acts.retry, acts.refresh, acts.adopt, acts.events):
     tasks.app.command()(act)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(assets.app, name="assets")

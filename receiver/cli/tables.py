@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from rich import box
 from rich.table import Table
@@ -74,6 +74,12 @@ def span(seconds: float | None) -> str:
     if whole < _DAY:
         return f"{sign}{whole // _HOUR}h {whole % _HOUR // _MINUTE:02}m"
     return f"{sign}{whole // _DAY}d {whole % _DAY // _HOUR:02}h"
+
+
+def files_of(task: Mapping[str, Any]) -> str:
+    """Say how many files of a task are stored, of how many that are known."""
+    stored = sum(asset["state"] == "stored" for asset in task["assets"])
+    return f"{stored}/{len(task['assets'])}" if task["assets"] else ABSENT
 
 
 def table(*columns: str, right: Iterable[str] = (), fold: Iterable[str] = ()) -> Table:

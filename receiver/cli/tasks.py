@@ -1,11 +1,11 @@
-"""Submit tasks to a running service and ask after them."""
+"""Ask a running service after tasks."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
@@ -13,14 +13,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from receiver.cli import api
-from receiver.cli.tables import ABSENT, cell, clean, rows, size, span, state_cell, table
+from receiver.cli import api, completing, orders
+from receiver.cli.tables import cell, clean, files_of, rows, size, span, state_cell, table
 
 app = typer.Typer(
     help=f"Tasks of a running service; its API key is taken from {api.KEY_VARIABLE}.", no_args_is_help=True
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly what the API answered")]
+
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id")]
 
 #: Of a task, in the order shown: name in the answer, name for people.
 FACTS: Final = (
@@ -46,52 +48,40 @@ FACTS: Final = (
 
 #: Characters of a time without its fraction.
 SECONDS: Final = len("2026-01-01T00:00:00")
+#: Tasks of one page, at most.
+LARGEST_PAGE: Final = 200
 
-_FIELD: Final = re.compile(r"([^=:]+)(:=|=)(.*)", re.DOTALL)
+_SPAN: Final = re.compile(r"(-?\d{1,9})([smhd]?)", re.ASCII)
+_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-@app.command()
-def submit(
-    account: Annotated[str, typer.Argument(help="Which configured account pays")],
-    kind: Annotated[str, typer.Argument(help="What is made, such as text-to-audio")],
-    fields: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME=TEXT|NAME:=JSON", help="What the provider needs")
-    ] = None,
-    *,
-    reference: Annotated[str | None, typer.Option(help="Your own id; need not be unique")] = None,
-    label: Annotated[list[str] | None, typer.Option(metavar="NAME=TEXT", help="May be given again")] = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="With the same key the same task is made only once")
-    ] = None,
-    as_json: AsJson = False,
-    url: api.Url = api.DEFAULT_URL,
-) -> None:
-    """
-    Submit one task; its id is printed once it is durable.
-
-    Example: receiver tasks submit kling text-to-audio prompt='rain on a tin roof' duration:=5.0
-    """
-    document: dict[str, Any] = {"account": account, "kind": kind, "input": read_fields(fields or ())}
-    if reference is not None:
-        document["reference"] = reference
-    if label:
-        document["labels"] = read_labels(label)
-    with api.connected(url) as service:
-        answer = service.post("/v1/tasks", document, idempotency_key=idempotency_key)
-    if as_json:
-        echo(answer)
-    elif sys.stdout.isatty():
-        task = answer.document
-        Console(highlight=False).print(
-            cell(task["id"], style="bold"), state_cell(task["state"]), f"due {clean(task['due_at'])}"
-        )
-    else:
-        sys.stdout.write(rows([[answer.document["id"]]]))
+States = Annotated[
+    list[str] | None,
+    typer.Option(help="Only tasks in this state; may be given again", autocompletion=completing.states),
+]
+Account = Annotated[str | None, typer.Option(help="Only tasks of this account", autocompletion=completing.accounts)]
+Kind = Annotated[str | None, typer.Option(help="Only tasks of this kind", autocompletion=completing.kinds)]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="NAME=TEXT", help="Only tasks with this label; given again, with all of them"),
+]
+Reference = Annotated[str | None, typer.Option(help="Only tasks with this id of yours")]
+SlackBelow = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Only open tasks with less time left, such as 90s, 30m, 2h, 1d")
+]
+Attention = Annotated[
+    str | None, typer.Option(help="Only tasks at which a person must look for this reason, or for `any`")
+]
+After = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Only tasks made then or later, such as 2026-01-31T12:00:00Z")
+]
+Before = Annotated[str | None, typer.Option(metavar="TIME", help="Only tasks made before then")]
+Cursor = Annotated[str | None, typer.Option(help="Go on where the last page ended, with the same filters")]
 
 
 @app.command()
 def show(
-    task: Annotated[str, typer.Argument(metavar="ID", help="The task's id")],
+    task: TaskId,
     *,
     as_json: AsJson = False,
     url: api.Url = api.DEFAULT_URL,
@@ -110,75 +100,90 @@ def show(
 @app.command("list")
 def listing(
     *,
-    state: Annotated[str | None, typer.Option(help="Only tasks in this state")] = None,
-    account: Annotated[str | None, typer.Option(help="Only tasks of this account")] = None,
-    limit: Annotated[int, typer.Option(help="Tasks of one page")] = 50,
-    cursor: Annotated[str | None, typer.Option(help="Go on where the last page ended")] = None,
+    state: States = None,
+    account: Account = None,
+    kind: Kind = None,
+    label: Labels = None,
+    reference: Reference = None,
+    slack_below: SlackBelow = None,
+    attention: Attention = None,
+    created_after: After = None,
+    created_before: Before = None,
+    limit: Annotated[int, typer.Option(help="Tasks of one page, at most 200")] = 50,
+    cursor: Cursor = None,
+    every: Annotated[bool, typer.Option("--all", help="All pages")] = False,
     as_json: AsJson = False,
     url: api.Url = api.DEFAULT_URL,
 ) -> None:
-    """List tasks, the newest first."""
-    query = {"state": state, "account": account, "limit": limit, "cursor": cursor}
+    """List tasks, the newest first; of several filters all must fit."""
+    query: dict[str, str | int | Sequence[str] | None] = {
+        "state": state,
+        "account": account,
+        "kind": kind,
+        "label": [f"{name}:{value}" for name, value in orders.read_labels(label or ()).items()],
+        "reference": reference,
+        "slack_below": None if slack_below is None else read_span(slack_below),
+        "attention": attention,
+        "created_after": created_after,
+        "created_before": created_before,
+        "limit": LARGEST_PAGE if every else limit,
+        "cursor": cursor,
+    }
     with api.connected(url) as service:
-        answer = service.get("/v1/tasks", query)
-    if as_json:
-        echo(answer)
+        pages = _pages(service, query) if every else iter([service.get("/v1/tasks", query)])
+        if as_json:
+            _print_json(pages, whole=every)
+        else:
+            _print_pages(pages, whole=every)
+
+
+def read_span(text: str) -> int:
+    """
+    Read a time span such as 90, 90s, 30m, 2h or 1d, in seconds.
+
+    Raises:
+        typer.BadParameter: It is none.
+    """
+    match = _SPAN.fullmatch(text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no time span such as 90s, 30m, 2h or 1d", param_hint="--slack-below")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def _pages(service: api.Client, query: Mapping[str, str | int | Sequence[str] | None]) -> Iterator[api.Answer]:
+    cursor = query["cursor"]
+    while True:
+        answer = service.get("/v1/tasks", {**query, "cursor": cursor})
+        yield answer
+        cursor = answer.document["next_cursor"]
+        if cursor is None:
+            return
+
+
+def _print_json(pages: Iterator[api.Answer], *, whole: bool) -> None:
+    """Print a page as it came, or all pages as if they were one, written as they come."""
+    if not whole:
+        echo(next(pages))
         return
-    tasks: Sequence[Mapping[str, Any]] = answer.document["tasks"]
-    if sys.stdout.isatty():
-        Console(highlight=False).print(_list_table(tasks))
-    else:
-        sys.stdout.write(rows(_list_line(task) for task in tasks))
-    if (more := answer.document["next_cursor"]) is not None:
-        sys.stderr.write(f"there may be more: --cursor {clean(more)}\n")
+    before = '{"tasks": ['
+    for page in pages:
+        for task in page.document["tasks"]:
+            sys.stdout.write(before + json.dumps(task, ensure_ascii=False))
+            before = ",\n"
+    sys.stdout.write(("" if before.startswith(",") else before) + '], "next_cursor": null}\n')
 
 
-def read_fields(given: Iterable[str]) -> dict[str, Any]:
-    """
-    Read `name=text` and `name:=json`.
-
-    Raises:
-        typer.BadParameter: One is neither, holds no JSON, or names a field again.
-    """
-    found: dict[str, Any] = {}
-    for each in given:
-        match = _FIELD.fullmatch(each)
-        if match is None:
-            raise typer.BadParameter(f"{each!r} is neither name=text nor name:=json")
-        name, sign, text = match.groups()
-        if name in found:
-            raise typer.BadParameter(f"{name!r} is given twice")
-        found[name] = text if sign == "=" else _read_json(name, text)
-    return found
-
-
-def read_labels(given: Iterable[str]) -> dict[str, str]:
-    """
-    Read `name=text`.
-
-    Raises:
-        typer.BadParameter: One is not that, or names a label again.
-    """
-    found: dict[str, str] = {}
-    for each in given:
-        name, sign, text = each.partition("=")
-        if not (name and sign):
-            raise typer.BadParameter(f"{each!r} is not name=text", param_hint="--label")
-        if name in found:
-            raise typer.BadParameter(f"{name!r} is given twice", param_hint="--label")
-        found[name] = text
-    return found
-
-
-def _read_json(name: str, text: str) -> object:
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as exc:
-        raise typer.BadParameter(f"what follows {name}:= is no JSON; for text write {name}=…") from exc
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
+def _print_pages(pages: Iterator[api.Answer], *, whole: bool) -> None:
+    more = None
+    for page in pages:
+        tasks: Sequence[Mapping[str, Any]] = page.document["tasks"]
+        if sys.stdout.isatty():
+            Console(highlight=False).print(_list_table(tasks))
+        else:
+            sys.stdout.write(rows(_list_line(task) for task in tasks))
+        more = page.document["next_cursor"]
+    if more is not None and not whole:
+        sys.stderr.write(f"there are more: --cursor {clean(more)}, or --all\n")
 
 
 def echo(answer: api.Answer) -> None:
@@ -256,7 +261,7 @@ def _list_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
             cell(task["id"]),
             state_cell(task["state"]),
             *(cell(task[name]) for name in ("account", "kind")),
-            cell(_files(task)),
+            cell(files_of(task)),
             cell("" if slack is None else span(slack)),
             cell(f"{task['created_at'][:SECONDS]}Z", style="dim"),
             cell(task["reference"] or task["reason"] or ""),
@@ -267,12 +272,6 @@ def _list_table(tasks: Sequence[Mapping[str, Any]]) -> Table:
 def _list_line(task: Mapping[str, Any]) -> Sequence[object]:
     return (
         *(task[name] for name in ("id", "state", "account", "kind")),
-        _files(task),
+        files_of(task),
         *(task[name] for name in ("slack_seconds", "created_at", "reference", "reason")),
     )
-
-
-def _files(task: Mapping[str, Any]) -> str:
-    """Say how many files are stored, of how many that are known."""
-    stored = sum(asset["state"] == "stored" for asset in task["assets"])
-    return f"{stored}/{len(task['assets'])}" if task["assets"] else ABSENT

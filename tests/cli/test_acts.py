@@ -143,8 +143,11 @@ def test_the_ledger_adds_up_and_lists_what_is_not_archived(kept: Demo) -> None:
         (("tasks", "cancel", "12"), "receiver: not_found: no such task\n"),
         (("tasks", "retry", "../ledger"), "receiver: not_found: "),
         (("tasks", "events", "x"), "receiver: not_found: no such task\n"),
-        (("tasks", "adopt", "nobody", "text-to-audio", "p1"), "receiver: invalid_input: account: "),
-        (("tasks", "adopt", "sandbox", "poem", "p1"), "receiver: invalid_input: kind: "),
+        (
+            ("tasks", "adopt", "nobody", "text-to-audio", "p1"),
+            "receiver: invalid_input: The request is not valid\n  account: ",
+        ),
+        (("tasks", "adopt", "sandbox", "poem", "p1"), "receiver: invalid_input: The request is not valid\n  kind: "),
         (("accounts", "pause", "nobody"), "receiver: not_found: no such account\n"),
         (("accounts", "resume", "../tasks"), "receiver: not_found: "),
     ],
