@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+import structlog
 import typer
 import uvloop
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -30,6 +31,8 @@ from receiver.web.app import build_ops_app
 from receiver.web.server import serve as serve_app
 from receiver.web.server import serve_web, stop_on_signal
 
+log = structlog.get_logger(__name__)
+
 #: Where the sandbox listens unless told otherwise.
 SANDBOX_PORT: Final = 8090
 
@@ -41,7 +44,7 @@ def serve() -> None:
     try:
         url = env["RECEIVER_DATABASE_URL"]
         for name in migrations.migrate(url):
-            sys.stderr.write(f"applied {name}\n")
+            log.info("migration.applied", migration=name)
         if (key := asyncio.run(keys.first(url))) is not None:
             sys.stdout.write(f"API key (shown once): {key}\n")
             sys.stdout.flush()

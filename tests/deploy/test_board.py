@@ -16,7 +16,9 @@ EXPRESSIONS: Final = [target["expr"] for panel in BOARD["panels"] for target in 
 def test_the_board_is_one_that_grafana_reads() -> None:
     place = DEPLOY / "grafana"
     command = [sys.executable, "-m", "check_jsonschema", "--schemafile", place / "dashboard.schema.json"]
-    judged = subprocess.run([*command, place / "receiver.json"], capture_output=True, text=True, check=False)
+    judged = subprocess.run(
+        [*map(str, command), str(place / "receiver.json")], capture_output=True, text=True, check=False
+    )
     assert judged.returncode == 0, judged.stdout
 
 
