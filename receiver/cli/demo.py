@@ -42,7 +42,7 @@ def demo(
     ),
 ) -> None:
     """
-    Start everything on this machine, archive the audio of some tasks, and check each file.
+    Start everything on this machine, archive the audio and video of some tasks, and check each file.
 
     The sandbox simulates the provider; no account is needed and nothing leaves this machine. Exit status 0 only if
     the service, the sandbox and the files agree in everything.
@@ -89,7 +89,8 @@ def perform(running: Running, number: int, console: Console, stop: StopRequest) 
     for order in orders.orders(number):
         board.placed.append(orders.place(running.service, order, stop))
     console.print(
-        f"{len(board.placed)} tasks accepted; the sandbox takes about 1.5 s for each, 5 at a time;"
+        f"{len(board.placed)} tasks accepted ({orders.summary(board.placed)});"
+        " the sandbox takes about 1.5 s for each, 5 at a time;"
         " it loses, repeats, reorders and delays callbacks"
     )
     limit = PATIENCE + number * PATIENCE_EACH

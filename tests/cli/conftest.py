@@ -40,8 +40,8 @@ def start(demo_directory: Path) -> Iterator[Callable[..., Demo]]:
 
 @pytest.fixture(scope="session")
 def kept(demo_parent: Path) -> Iterator[Demo]:
-    """A service with two archived tasks, and its sandbox."""
-    with contextmanager(start_demo)(Path(tempfile.mkdtemp(dir=demo_parent)), "--keep", "--tasks", "2") as demo:
+    """A service with three archived tasks, one of them for a video, and its sandbox."""
+    with contextmanager(start_demo)(Path(tempfile.mkdtemp(dir=demo_parent)), "--keep", "--tasks", "3") as demo:
         demo.read_until("Ctrl-C stops")
         yield demo
         assert demo.end(signal.SIGTERM) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -11,7 +12,7 @@ from receiver.cli import api
 from receiver.cli.demonstration import checking
 from receiver.cli.demonstration.board import Board, Row
 from receiver.cli.demonstration.checking import Fetched, Judged, Made
-from receiver.cli.demonstration.orders import Order, Placed
+from receiver.cli.demonstration.orders import KIND, VIDEO_KIND, VIDEO_SECONDS, Order, Placed
 from receiver.cli.demonstration.parts import StopRequest
 from tests.cli.rig import Demo
 
@@ -27,11 +28,14 @@ def service(kept: Demo) -> Iterator[api.Client]:
 
 @pytest.fixture
 def row(service: api.Client) -> Row:
-    """One archived task."""
-    [task] = service.get("/v1/tasks", {"state": "archived", "limit": 1}).document["tasks"]
+    """One archived task of sound."""
+    [task] = service.get("/v1/tasks", {"state": "archived", "kind": KIND, "limit": 1}).document["tasks"]
+    return seen(service, task["id"], Order(prompt=task["input"]["prompt"], seconds=task["input"]["duration"]))
+
+
+def seen(service: api.Client, task: str, order: Order) -> Row:
     board = Board(service)
-    given = task["input"]
-    board.placed.append(Placed(task=task["id"], order=Order(prompt=given["prompt"], seconds=given["duration"])))
+    board.placed.append(Placed(task=task, order=order))
     assert board.look()
     assert board.ended
     return board.rows[0]
@@ -54,6 +58,22 @@ def test_whole_files_are_verified_in_both_formats(service: api.Client, row: Row)
     fetched = fetch(service, row, truth(row))
     assert {each.format for each in fetched} == {"mp3", "wav"}
     assert all(each.verified and not each.faults for each in fetched)
+
+
+def test_a_video_is_checked_with_its_sound_and_for_its_length(service: api.Client) -> None:
+    [task] = service.get("/v1/tasks", {"state": "archived", "kind": VIDEO_KIND, "limit": 1}).document["tasks"]
+    whole = seen(service, task["id"], Order(kind=VIDEO_KIND, prompt="", seconds=VIDEO_SECONDS))
+    assert [(each.format, each.faults) for each in fetch(service, whole, truth(whole))] == [
+        ("mp3", ()),
+        ("wav", ()),
+        ("mp4", ()),
+    ]
+    long = seen(service, task["id"], Order(kind=VIDEO_KIND, prompt="", seconds=VIDEO_SECONDS + 1))
+    assert all("were ordered" in each.faults[0] for each in fetch(service, long, truth(long)))
+
+
+def test_what_is_no_whole_video_is_seen() -> None:
+    assert checking._watch(b"\0\0\0\x14ftypisom" + bytes(8), timedelta()) == "it is no whole video: no_moov"
 
 
 def test_other_bytes_than_the_sandbox_made_are_seen(service: api.Client, row: Row) -> None:

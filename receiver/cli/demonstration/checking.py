@@ -14,9 +14,11 @@ from typing import Final
 from receiver.cli import api
 from receiver.cli.demonstration.board import Asset, Row
 from receiver.cli.demonstration.parts import StopRequest
-from receiver.core.model import ENDS, State
+from receiver.core.model import ENDS, Format, State
+from receiver.transfer import media
+from receiver.transfer.media import Completeness
 
-#: A clip may be this much longer or shorter than ordered; an mp3 is padded to whole frames.
+#: A clip may be this much longer or shorter than ordered; an mp3 is padded to whole frames, a video to whole pictures.
 TOLERANCE: Final = timedelta(seconds=0.3)
 #: For the callbacks that are still on their way when all tasks have ended; the sandbox gives each 5 s.
 CALLBACKS: Final = timedelta(seconds=10)
@@ -85,9 +87,9 @@ def judge(sandbox: api.Client, stop: StopRequest) -> Judged:
             break
         stop.pause(PAUSE)
     files = {
-        (task["external_task_id"], audio["id"], audio["format"]): Made(bytes=audio["bytes"], sha256=audio["sha256"])
+        (task["external_task_id"], made["id"], made["format"]): Made(bytes=made["bytes"], sha256=made["sha256"])
         for task in told["tasks"]
-        for audio in task["audios"]
+        for made in (*task["audios"], *task["videos"])
     }
     lost = sum(outcome is None or not outcome.startswith("2") for outcome in outcomes)
     return Judged(charges=told["charges"], files=files, lost=lost)
@@ -130,7 +132,8 @@ def _fetch(service: api.Client, asset: Asset, made: Made | None, ordered: timede
         *_compare(sha256, len(data), made),
     ]
     verified = not faults
-    if (fault := _listen(data, ordered)) is not None:
+    play = _watch if asset.format == Format.MP4 else _listen
+    if (fault := play(data, ordered)) is not None:
         faults.append(fault)
     return _fetched(asset, data, sha256, verified=verified, faults=tuple(faults))
 
@@ -161,10 +164,21 @@ def _listen(data: bytes, ordered: timedelta) -> str | None:
         samples, rate = soundfile.read(io.BytesIO(data))
     except soundfile.SoundFileError as exc:
         return f"it cannot be decoded: {exc}"
-    length = timedelta(seconds=len(samples) / rate)
-    if abs(length - ordered) > TOLERANCE:
-        return f"it lasts {length.total_seconds():.1f} s, {ordered.total_seconds():.1f} s were ordered"
-    return None
+    return _measure(timedelta(seconds=len(samples) / rate), ordered)
+
+
+def _watch(data: bytes, ordered: timedelta) -> str | None:
+    """Walk the whole video; say what is wrong with it."""
+    found = media.sniff(io.BytesIO(data), len(data))
+    if found.format is not Format.MP4 or found.completeness is not Completeness.COMPLETE or found.duration is None:
+        return f"it is no whole video: {found.why}"
+    return _measure(found.duration, ordered) if found.has_sound else "it has no sound"
+
+
+def _measure(length: timedelta, ordered: timedelta) -> str | None:
+    if abs(length - ordered) <= TOLERANCE:
+        return None
+    return f"it lasts {length.total_seconds():.1f} s, {ordered.total_seconds():.1f} s were ordered"
 
 
 def is_installed() -> bool:

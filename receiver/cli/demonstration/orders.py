@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -14,6 +15,11 @@ from receiver.cli.demonstration.parts import StopRequest
 from receiver.cli.demonstration.place import ACCOUNT
 
 KIND: Final = "text-to-audio"
+VIDEO_KIND: Final = "video-to-audio"
+#: Every third order is one for a video.
+VIDEO_EVERY: Final = 3
+#: Of the videos that the sandbox makes; it does not look at the one that it is given.
+VIDEO_SECONDS: Final = 3.0
 #: How long a request that found the service away is sent again, with the same idempotency key.
 PATIENCE: Final = timedelta(seconds=30)
 PAUSE: Final = timedelta(milliseconds=500)
@@ -50,9 +56,16 @@ PROMPTS: Final = (
 class Order:
     """One task to be made."""
 
+    kind: str = KIND
     prompt: str
     #: Of the clip, in tenths.
     seconds: float
+
+    def input(self) -> dict[str, str | float]:
+        """Return what the provider is asked for."""
+        if self.kind == KIND:
+            return {"prompt": self.prompt, "duration": self.seconds}
+        return {"video_url": "https://example.com/silent.mp4", "sound_effect_prompt": self.prompt}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +77,20 @@ class Placed:
 
 
 def orders(number: int) -> Iterator[Order]:
-    """Yield *number* orders of 3.0 to 6.0 seconds."""
+    """Yield *number* orders: clips of 3.0 to 6.0 seconds, and sound for videos."""
     for index in range(number):
         lap, place = divmod(index, len(PROMPTS))
         prompt = PROMPTS[place] if lap == 0 else f"{PROMPTS[place]}, take {lap + 1}"
-        yield Order(prompt=prompt, seconds=(30 + index * 7 % 31) / 10)
+        if index % VIDEO_EVERY == VIDEO_EVERY - 1:
+            yield Order(kind=VIDEO_KIND, prompt=prompt, seconds=VIDEO_SECONDS)
+        else:
+            yield Order(prompt=prompt, seconds=(30 + index * 7 % 31) / 10)
+
+
+def summary(placed: Sequence[Placed]) -> str:
+    """Return how many there are of each kind."""
+    counts = Counter(each.order.kind for each in placed)
+    return ", ".join(f"{number} {kind}" for kind, number in counts.items())
 
 
 def place(service: api.Client, order: Order, stop: StopRequest) -> Placed:
@@ -82,8 +104,8 @@ def place(service: api.Client, order: Order, stop: StopRequest) -> Placed:
     """
     document = {
         "account": ACCOUNT,
-        "kind": KIND,
-        "input": {"prompt": order.prompt, "duration": order.seconds},
+        "kind": order.kind,
+        "input": order.input(),
         "labels": {"made_by": "demo"},
     }
     key, end = uuid.uuid4().hex, time.monotonic() + PATIENCE.total_seconds()

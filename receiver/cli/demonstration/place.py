@@ -43,7 +43,7 @@ class Place:
 
     @property
     def objects(self) -> Path:
-        """Where the audio lies as files."""
+        """Where the media lie as files."""
         return self.directory / "store" / "objects" / BUCKET
 
     def sandbox_variables(self) -> dict[str, str]:
@@ -59,6 +59,7 @@ class Place:
             "WEBHOOK_SECRETS": json.dumps([self.webhook_secret]),
             "ALLOW_CIDRS": json.dumps(["127.0.0.0/8"]),
             "ALLOW_HTTP": "true",
+            "KEEP_VIDEO": "true",
         }
         return {
             "RECEIVER_DATA_DIR": str(self.directory),

@@ -46,7 +46,7 @@ class Outcome:
         yield f"{theirs.charges} charged by the sandbox", theirs.charges == own.accepted
         yield f"{len(self.fetched)} files fetched, {made} made by the sandbox", len(self.fetched) == made
         yield f"{verified} files with the hash of our record and of the sandbox's ledger", verified == made
-        yield f"{sound} files decode and last as long as ordered", sound == made
+        yield f"{sound} files play whole and last as long as ordered", sound == made
 
     @property
     def agrees(self) -> bool:
@@ -117,8 +117,8 @@ def _show_ledger(outcome: Outcome, console: Console) -> None:
 
 
 def _paths(place: Place) -> Iterator[tuple[str, str]]:
-    files = [path for path in place.objects.rglob("*") if path.suffix in {".mp3", ".wav"}]
-    yield "audio", f"{near(place.objects)} ({len(files)} files)"
+    files = [path for path in place.objects.rglob("*") if path.suffix in {".mp3", ".wav", ".mp4"}]
+    yield "media", f"{near(place.objects)} ({len(files)} files)"
     if files:
         yield "such as", near(min(files))
     yield "logs", f"{near(place.directory)}/*.log"
