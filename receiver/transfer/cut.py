@@ -41,7 +41,7 @@ _CRASHES: Final = {
     ),
 }
 #: Where the system finds the library; nothing else of our environment is passed on.
-_PASSED: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
+_PASSED: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 def is_installed() -> bool:

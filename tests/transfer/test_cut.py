@@ -18,6 +18,7 @@ import pytest
 
 from receiver.core.errors import MediaInvalid, SpoolFull, TrackUnavailable
 from receiver.core.model import Format
+from receiver.sandbox.film import shoot
 from receiver.transfer import cut, track
 from receiver.transfer.body import Body, Loan, Shelf
 from receiver.transfer.cut import Cutter
@@ -99,6 +100,11 @@ def test_the_packets_of_the_sound_are_copied_bit_for_bit_into_a_whole_m4a(tmp_pa
     assert (found.format, found.completeness) == (Format.M4A, Completeness.COMPLETE)
     assert packets(sound) == packets(data)
     assert sound.index(b"moov") < sound.index(b"mdat")
+
+
+def test_the_sound_of_the_sandbox_is_what_its_ledger_says(tmp_path: Path) -> None:
+    made = shoot(11, sound=True)
+    assert packets(play(tmp_path, lambda bench: bench.sound(made.data))) == made.sound_sha256
 
 
 def test_the_same_film_gives_the_same_bytes_and_nothing_of_its_labels(tmp_path: Path) -> None:
