@@ -37,7 +37,7 @@ _SHAPES: Final = re.compile(
   | \b eyJ [\w-]{4,} \. [\w-]+ \. [\w-]*
   | \b [0-9a-f]{8} \. [\w-]{43} (?! [\w-] )
   | \b (?: AKIA | ASIA ) [0-9A-Z]{16} \b
-  | (?P<callback> /callbacks/ [^/\s"']+ / [^/\s"']+ / ) [^\s"'<>\\/]+
+  | (?P<callback> /callbacks/ [^/\s"']+ / [^/\s"']+ / ) (?! \{ ) [^\s"'<>\\/]+
   | (?P<capability> /a/ \d+ / ) [^\s"'<>\\/]+
   | (?P<signature> \b Signature [=:] \s* ) [\w+/=%-]{16,}
   | (?P<named> \b (?: password | passwd | secret | secret_key | api_key | apikey | access_key | token | authorization
