@@ -266,6 +266,8 @@ class Task:
     #: 1, and one more each time an archived task grew.
     revision: int = 1
     provider_task_id: str | None = None
+    #: The provider's id as an unsigned callback has it: good to ask by, and proven by the answer.
+    hinted_id: str | None = None
     first_sent_at: datetime | None = None
     last_sent_at: datetime | None = None
     #: Creates begun, never reset.

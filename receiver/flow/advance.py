@@ -58,7 +58,7 @@ async def hear(conn: Connection, deal: Deal, locked: Locked, report: Report, tru
         return await _cross_wired(conn, deal, locked, trust)
     decision = lifecycle.report_on(task, report, trust, now=locked.now, has_query=deal.profile.query)
     if decision.ask:
-        return await _hinted(conn, deal, locked, trust, decision)
+        return await _hinted(conn, deal, Locked(await _with_hint(conn, task, report), locked.now), trust, decision)
     trusted = lifecycle.is_trusted(trust, has_query=deal.profile.query)
     if not trusted or (trust is not Trust.CONFIRMED and not _teaches(task, report, decision)):
         return "noted"
@@ -73,6 +73,15 @@ async def _hinted(conn: Connection, deal: Deal, locked: Locked, trust: Trust, de
         return "hinted"
     await ask(conn, deal, locked, Event(locked.task.id, "task.hinted", {"trust": trust, "seen": decision.seen}))
     return "asked"
+
+
+async def _with_hint(conn: Connection, task: Task, report: Report) -> Task:
+    """Note by which id the provider can be asked, while no reply of its own has told; never by another task's."""
+    hinted = report.provider_task_id
+    if hinted is None or task.provider_task_id is not None:
+        return task
+    owner = await tasks.at_provider(conn, task.account, hinted)
+    return task if owner not in {None, task.id} else replace(task, hinted_id=hinted)
 
 
 def _teaches(task: Task, report: Report, decision: Decision) -> bool:
@@ -139,7 +148,7 @@ async def _cross_wired(conn: Connection, deal: Deal, locked: Locked, trust: Trus
     """Note a report about another task; a callback's makes us ask, an answer's would only repeat itself."""
     task = locked.task
     wanted = task.query_wanted or (deal.profile.query and trust is not Trust.CONFIRMED)
-    after = replace(task, query_wanted=wanted, attention="cross_wired")
+    after = replace(task, query_wanted=wanted, attention="cross_wired", hinted_id=None)
     await change.commit(conn, deal, locked, after, [Event(task.id, "task.cross_wired", {"trust": trust})])
     return "cross_wired"
 

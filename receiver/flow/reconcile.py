@@ -60,7 +60,11 @@ async def query(services: Services, job: Job) -> Outcome:
 
 
 async def ask_provider(services: Services, deal: Deal, task: Task) -> QueryAnswer:
-    """Ask after *task* by the provider's id, or by ours while that is unknown; never raises for the network."""
+    """
+    Ask after *task* by the provider's id; while that is unknown by ours, and by turns by one that a callback named.
+
+    Never raises for the network.
+    """
     if not deal.profile.query:
         return Unsure("the profile has no query route")
     async with services.database.connection() as conn:
@@ -69,7 +73,8 @@ async def ask_provider(services: Services, deal: Deal, task: Task) -> QueryAnswe
         # Spread, so that those who wait for the circuit do not come all at once.
         return Unsure("not asked", left * (1 + services.random()))
     try:
-        answer = await _question(services, deal, task.kind, task.provider_task_id, ours=str(task.id))
+        hinted = task.hinted_id if task.polls % 2 == 0 else None
+        answer = await _question(services, deal, task.kind, task.provider_task_id or hinted, ours=str(task.id))
     except ProviderUnreachable as exc:
         telemetry.QUERIES.labels(account=task.account, outcome="unreachable").inc()
         await pace.unheard(services, deal)
