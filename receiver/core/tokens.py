@@ -24,9 +24,9 @@ class TokenKeys:
     """
     The first secret signs, all verify, so that a secret can be changed without losing a callback in flight.
 
-    *renew* is asked before each signature and after each token that none of the
-    secrets made; it gives the new set when there is one. So where all processes
-    read one file, a secret is accepted everywhere before anything is signed with it.
+    *renew* is asked before each signature and each check; it gives the new set when
+    there is one. So where all processes read one file, a secret is accepted
+    everywhere before anything is signed with it, and nowhere once it is taken out.
     """
 
     __slots__ = ("_keys", "_renew", "_secrets")
@@ -78,19 +78,16 @@ class TokenKeys:
         return _token(*self._keys[0], text).decode()
 
     def _made(self, token: str, text: bytes) -> bool:
+        self._look()
         given = token.encode("utf-8", "replace")
-        return self._matches(given, text) or (self._look() and self._matches(given, text))
-
-    def _matches(self, given: bytes, text: bytes) -> bool:
         matches = [hmac.compare_digest(given, _token(name, key, text)) for name, key in self._keys]
         return any(matches)
 
-    def _look(self) -> bool:
-        """Take up another set of secrets; False when there is none."""
+    def _look(self) -> None:
+        """Take up another set of secrets when there is one."""
         found = self._renew()
         if found is not None:
             self._take(found)
-        return found is not None
 
     def _take(self, secrets: tuple[Secret, ...]) -> None:
         check_secrets(secrets)

@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import parse_qs, urlsplit
 
 _KEY_DATA, _NOTIFICATION = b"K", b"A"
@@ -45,14 +45,16 @@ def _accept(listener: socket.socket, server: str, notifications: bool) -> None: 
 
 
 def _pass_on(source: socket.socket, sink: socket.socket) -> None:
-    while data := source.recv(65536):
-        sink.sendall(data)
-    sink.shutdown(socket.SHUT_WR)
+    # Either side may go away first; so does the other then.
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
 
 
 def _filter(source: socket.socket, sink: socket.socket, notifications: bool) -> None:  # noqa: FBT001
     """Pass whole messages of the server on: a byte that names it, its length with these four bytes, its body."""
-    with source, sink, source.makefile("rb") as reader:
+    with suppress(OSError), source, sink, source.makefile("rb") as reader:
         while kind := reader.read(1):
             length = reader.read(4)
             body = reader.read(struct.unpack("!I", length)[0] - 4)
