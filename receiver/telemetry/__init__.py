@@ -136,7 +136,7 @@ HTTP_REQUESTS: Final = _counter(
 )
 HTTP_SECONDS: Final = _histogram(
     "receiver_http_request_seconds",
-    "Seconds from a request's head to the end of its answer, by route template",
+    "Seconds from a request's head to the end of its answer, by route template; callbacks have a metric of their own",
     ("route",),
     "both",
     _QUICK,

@@ -5,15 +5,21 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
-from typing import Literal
+from typing import Final, Literal
 
 import structlog
 
 from receiver.telemetry.scrub import Scrubber
 
 LogFormat = Literal["console", "json"]
+
+#: What is known of the request at hand, for each of its lines. One variable for all of it: structlog's own, one for
+#: each name, cost a callback as much as its signature.
+_WITHIN: Final[ContextVar[Mapping[str, str] | None]] = ContextVar("receiver_within", default=None)
 
 
 def configure(*, form: LogFormat, level: str, secrets: Iterable[str] = ()) -> None:
@@ -24,6 +30,7 @@ def configure(*, form: LogFormat, level: str, secrets: Iterable[str] = ()) -> No
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _merge_within,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -55,6 +62,21 @@ def configure(*, form: LogFormat, level: str, secrets: Iterable[str] = ()) -> No
     logging.captureWarnings(capture=True)
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
+
+
+@contextmanager
+def within(names: Mapping[str, str]) -> Iterator[None]:
+    """Let every line of this task say *names* until the block ends."""
+    token = _WITHIN.set(names)
+    try:
+        yield
+    finally:
+        _WITHIN.reset(token)
+
+
+def _merge_within(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    names = _WITHIN.get()
+    return line if names is None else {**names, **line}
 
 
 def _rendering(form: LogFormat, guard: Scrubber) -> list[structlog.typing.Processor]:

@@ -15,6 +15,7 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from receiver import telemetry
+from receiver.telemetry import logs
 
 log = structlog.get_logger(__name__)
 #: Asked before a line is put together that is not wanted.
@@ -70,7 +71,7 @@ class AccessLog:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id, **_named(scope["path"])):
+        with logs.within({"request_id": request_id, **_named(scope["path"])}):
             try:
                 await self._app(scope, receive, watch)
             except BaseException:
@@ -110,10 +111,11 @@ def _told(scope: Scope, status: int, seconds: float) -> None:
     """Count the request and write its line."""
     route, method = route_of(scope), scope["method"]
     _requests(method if method in _METHODS else "other", route, status).inc()
-    _durations(route).observe(seconds)
     outcome = scope.get(_OUTCOME)
     if route == _CALLBACKS:
         _answers(outcome or _CUT).observe(seconds)
+    else:
+        _durations(route).observe(seconds)
     failed = outcome is not None and (status >= _REFUSED or outcome == _CUT)
     if outcome == LEFT:
         log.info("request.left", request_id=scope[REQUEST_ID], method=method, route=route)
