@@ -76,7 +76,7 @@ app.add_typer(secrets.app, name="secrets")
 def main() -> None:
     """Run the command line: exit status 0 done, 1 something failed, 2 usage."""
     try:
-        app()
+        app(prog_name="receiver")
     except ReceiverError as exc:
         fail(exc)
     except BaseExceptionGroup as group:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
-from receiver.store.db import Connection, one
+from receiver.store.db import Connection, every, one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,15 @@ class Key:
     owner: str
     daily_tasks: int | None
     daily_units: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed(Key):
+    """A key and its life; times are UTC."""
+
+    created_at: datetime
+    #: None while it is in force.
+    revoked_at: datetime | None
 
 
 ADD: Final = """
@@ -33,6 +43,16 @@ SELECT id, owner, daily_tasks, daily_units FROM api_key WHERE hash = %(hash)s AN
 LOCK: Final = """
 -- store.keys.lock: what a key has cost is counted under it
 SELECT FROM api_key WHERE id = %(id)s FOR NO KEY UPDATE
+"""
+
+LIST: Final = """
+-- store.keys.listed: every key that was ever made, the newest first
+SELECT id, owner, daily_tasks, daily_units, created_at, revoked_at FROM api_key ORDER BY created_at DESC, id
+"""
+
+REVOKE: Final = """
+-- store.keys.revoke: a key that opens nothing any more; the first time stays
+UPDATE api_key SET revoked_at = now() WHERE id = %(id)s AND revoked_at IS NULL
 """
 
 ANY: Final = """
@@ -68,6 +88,16 @@ async def find(conn: Connection, digest: bytes) -> Key | None:
 async def lock(conn: Connection, key_id: str) -> None:
     """Lock the key's row until the transaction ends; before an account's."""
     await conn.execute(LOCK, {"id": key_id})
+
+
+async def listed(conn: Connection) -> list[Listed]:
+    """Return every key that was ever made, the newest first."""
+    return [Listed(**row) for row in await every(conn, LIST)]
+
+
+async def revoke(conn: Connection, key_id: str) -> bool:
+    """Let a key open nothing any more; False when there is none in force by that id."""
+    return (await conn.execute(REVOKE, {"id": key_id})).rowcount > 0
 
 
 async def exist(conn: Connection) -> bool:

@@ -20,6 +20,7 @@ FOREIGN = {
     "RECEIVER_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere",
     "RECEIVER_PORT": "none",
     "KLING_API_KEY": "a-real-key",
+    "COMETAPI_KEY": "another",
 }
 
 

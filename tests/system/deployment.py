@@ -34,7 +34,7 @@ from tests.system.processes import Process, until
 ACCOUNT = "studio"
 ENDS = {"archived", "partial", "failed", "rejected", "expired", "cancelled"}
 #: Variables of the person who runs the tests that would change the deployment.
-STRANGERS = ("RECEIVER_", "KLING_", "SANDBOX_")
+STRANGERS = ("RECEIVER_", "SANDBOX_", "KLING_", "COMETAPI_", "DEERAPI_", "KKIAI_")
 API_KEY = re.compile(r"API key \(shown once\): (rk_\S+)")
 #: What a process of ours complains of, in the log as released: `<time> [warning  ] <event> [<logger>] <fields>`.
 COMPLAINT = re.compile(r"^\S+ \[(?:warning|error|critical) *\] (\S+)", re.MULTILINE)

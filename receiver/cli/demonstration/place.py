@@ -22,7 +22,7 @@ ACCOUNT: Final = "sandbox"
 #: Below the range of outgoing ports, and away from the one that the embedded store draws from.
 PORTS: Final = range(10_000, 20_000)
 #: Variables of the person who starts the demo that would change it, or bring a real account into it.
-STRANGERS: Final = ("RECEIVER_", "KLING_", "SANDBOX_")
+STRANGERS: Final = ("RECEIVER_", "SANDBOX_", "KLING_", "COMETAPI_", "DEERAPI_", "KKIAI_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,42 @@
+"""What belongs to no command."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib import metadata
+
+import pytest
+
+from tests.cli.rig import RECEIVER, environment
+
+
+def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RECEIVER, *arguments], env=environment(more), capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"receiver {metadata.version('receiver')}\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("receiver sec", {"secrets"}),
+        ("receiver secrets r", {"retire", "rotate"}),
+        ("receiver doctor --j", {"--json"}),
+        ("receiver keys ", {"create", "list", "revoke"}),
+    ],
+)
+def test_a_shell_is_told_what_can_follow(typed: str, offered: set[str]) -> None:
+    words = typed.split(" ")
+    done = run(_RECEIVER_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=str(len(words) - 1))
+    assert set(done.stdout.split()) == offered
+
+
+def test_the_shells_script_is_shown() -> None:
+    done = run("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert done.returncode == 0
+    assert "_RECEIVER_COMPLETE=complete_bash" in done.stdout
