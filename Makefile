@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed ## everything into .venv, from the pinned files, by plain pip
 
@@ -30,10 +30,27 @@ check: setup ## format, lint, types, import rules, module sizes
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.sizes
-	@$(MAKE) --no-print-directory deploy-check
+	@$(MAKE) --no-print-directory deploy-check docs
 
 deploy-check: setup ## images, units, alerts and the board, without a container engine
 	sh deploy/check.sh $(BIN)
+
+docs: setup ## the site, strictly: no dead link, nothing fetched from elsewhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --clean
+	$(BIN)/python -m tools.documents --site site
+
+docs-serve: setup ## the site on this machine, made anew at each change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+docs-generate: setup ## the pages that are made from the code, after a change of it
+	$(BIN)/python -m receiver.web.openapi > docs/openapi.json
+	$(BIN)/python -m tools.documents
+
+recordings: setup ## docs/assets: what real commands show on a terminal
+	$(BIN)/python -m tools.recordings
+
+coverage-page: setup ## docs/coverage.md anew, from what the tests really drive
+	$(BIN)/python -m tools.evidence
 
 bench: .venv-bench/.installed ## measure speed against floors and baselines: docs/benchmarks.md
 	.venv-bench/bin/python -m bench
@@ -51,4 +68,4 @@ requirements: ## pin anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra video --extra test --extra check -c requirements/local.txt -o requirements/dev.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra bench -c requirements/dev.txt -o requirements/bench.txt
 
-.PHONY: help setup demo run test test-fast check deploy-check bench chaos requirements
+.PHONY: help setup demo run test test-fast check deploy-check docs docs-serve docs-generate recordings coverage-page bench chaos requirements

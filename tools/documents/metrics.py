@@ -28,7 +28,7 @@ def page(package: Path) -> str:
                 ("metric", "kind", "labels", "served by", "meaning"),
                 (
                     (
-                        code(each.name + ("_total" if each.kind == "counter" else "")),
+                        code(each.name),
                         each.kind,
                         " ".join(map(code, each.labels)),
                         _SERVED.get(each.role, each.role),
