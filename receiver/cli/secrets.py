@@ -261,9 +261,7 @@ def _put_out(settings: Settings, texts: Sequence[str]) -> None:
 
 def _where(settings: Settings) -> str:
     if settings.callback_secrets_file is not None:
-        return (
-            f"Put what stands on stdout into {settings.callback_secrets_file} on every machine, without a restart"
-        )
+        return f"Put what stands on stdout into {settings.callback_secrets_file} on every machine, without a restart"
     return f"Set {VARIABLE} to what stands on stdout, for every web and worker, and restart each"
 
 
