@@ -118,13 +118,13 @@ SELECT id FROM task WHERE id = ANY(%(ids)s) AND due_at IS NULL
 MOVE: Final = """
 -- store.tasks.move: the only statement that writes task.state
 UPDATE task
-   SET state = %(state)s, reason = %(reason)s, detail = %(detail)s, attention = %(attention)s, revision = %(revision)s,
-       provider_task_id = %(provider_task_id)s, hinted_id = %(hinted_id)s, submit_by = %(submit_by)s, first_sent_at = %(first_sent_at)s,
-       last_sent_at = %(last_sent_at)s, sends = %(sends)s, unsure = %(unsure)s, settle_by = %(settle_by)s,
-       due_at = %(due_at)s, deliver_by = %(deliver_by)s, ended_at = %(ended_at)s,
-       polls = %(polls)s, last_polled_at = %(last_polled_at)s,
-       no_media = %(no_media)s, asked_again = %(asked_again)s,
-       query_wanted = %(query_wanted)s, grace_given = %(grace_given)s, units = %(units)s, trust = %(trust)s
+   SET state = %(state)s, reason = %(reason)s, detail = %(detail)s, attention = %(attention)s,
+       revision = %(revision)s, provider_task_id = %(provider_task_id)s, hinted_id = %(hinted_id)s,
+       submit_by = %(submit_by)s, first_sent_at = %(first_sent_at)s, last_sent_at = %(last_sent_at)s,
+       sends = %(sends)s, unsure = %(unsure)s, settle_by = %(settle_by)s, due_at = %(due_at)s,
+       deliver_by = %(deliver_by)s, ended_at = %(ended_at)s, polls = %(polls)s, last_polled_at = %(last_polled_at)s,
+       no_media = %(no_media)s, asked_again = %(asked_again)s, query_wanted = %(query_wanted)s,
+       grace_given = %(grace_given)s, units = %(units)s, trust = %(trust)s
  WHERE id = %(id)s
 """
 
