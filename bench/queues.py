@@ -20,13 +20,14 @@ import procrastinate
 import psycopg
 import uvloop
 
-from receiver import telemetry, wiring
+from receiver import wiring
 from receiver.core.model import JobKind
 from receiver.flow.outcome import Done, Outcome
 from receiver.flow.services import Services
 from receiver.jobs.worker import HANDLERS, SLOTS, Worker
 from receiver.settings import Settings
 from receiver.store.jobs import Job
+from receiver.telemetry import logs
 
 #: Empties the tables before a run.
 EMPTY: Final = {
@@ -74,7 +75,7 @@ async def _count(conn: psycopg.AsyncConnection, query: bytes) -> int:
 async def ours(amount: int, concurrency: int) -> None:
     """Run the released worker: all kinds, sweeps, LISTEN, batched settling; only the handler does nothing."""
     settings = Settings()
-    telemetry.configure(form=settings.log_format, level=settings.log_level)
+    logs.configure(form=settings.log_format, level=settings.log_level)
 
     async def nothing(_: Services, __: Job) -> Outcome:
         tally.add()
