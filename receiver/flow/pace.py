@@ -24,15 +24,17 @@ from receiver.store.pace import Pace
 
 log = structlog.get_logger(__name__)
 
-__all__ = ["Pace", "heard", "room", "standing", "unheard", "wait"]
+__all__ = ["Pace", "heard", "room", "spread", "standing", "unheard", "wait"]
 
 #: Answers in a row that settled nothing, after which the circuit opens.
 PATIENCE: Final = 5
 #: How long it stays open at first, doubling to the longest.
 _FIRST: Final = timedelta(seconds=2)
-_LONGEST: Final = timedelta(minutes=1)
+_LONGEST: Final = timedelta(seconds=30)
 #: How long the request that tries may take before another may.
 _TRIAL: Final = timedelta(seconds=30)
+#: Over how long those who waited for a circuit come back.
+_SPREAD: Final = timedelta(seconds=5)
 #: What of a minute's budget may be spent at once.
 _BURST: Final = timedelta(seconds=5)
 #: Where a provider says that we are too fast, and not when to come back.
@@ -53,6 +55,11 @@ async def wait(conn: Connection, deal: Deal) -> timedelta:
     if left > timedelta() or budget is None:
         return left
     return await pace.spend(conn, deal.account.id, every=timedelta(minutes=1) / budget, burst=_BURST)
+
+
+def spread(left: timedelta, jitter: float) -> timedelta:
+    """Return *left* and up to as much again, at most some seconds, so that those who wait do not come all at once."""
+    return left + min(left, _SPREAD) * jitter
 
 
 async def room(conn: Connection, deal: Deal) -> int | None:

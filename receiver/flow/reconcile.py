@@ -61,7 +61,7 @@ async def query(services: Services, job: Job) -> Outcome:
 
 async def ask_provider(services: Services, deal: Deal, task: Task) -> QueryAnswer:
     """
-    Ask after *task* by the provider's id; while that is unknown by ours, and by turns by one that a callback named.
+    Ask after *task* by the provider's id; while that is unknown, by one that a callback names, and by turns by ours.
 
     Never raises for the network.
     """
@@ -70,10 +70,9 @@ async def ask_provider(services: Services, deal: Deal, task: Task) -> QueryAnswe
     async with services.database.connection() as conn:
         left = await pace.wait(conn, deal)
     if left > timedelta():
-        # Spread, so that those who wait for the circuit do not come all at once.
-        return Unsure("not asked", left * (1 + services.random()))
+        return Unsure("not asked", pace.spread(left, services.random()))
     try:
-        hinted = task.hinted_id if task.polls % 2 == 0 else None
+        hinted = task.hinted_id if task.query_wanted or task.polls % 2 == 0 else None
         answer = await _question(services, deal, task.kind, task.provider_task_id or hinted, ours=str(task.id))
     except ProviderUnreachable as exc:
         telemetry.QUERIES.labels(account=task.account, outcome="unreachable").inc()
