@@ -109,7 +109,7 @@ async def _page(services: Services, reading: _Reading, number: int) -> ListAnswe
     async with services.database.connection() as conn:
         left = await pace.wait(conn, deal)
     if left > timedelta():
-        return Unsure("not asked", left * (1 + services.random()))
+        return Unsure("not asked", pace.spread(left, services.random()))
     try:
         raw = await services.provider.send(
             deal.account,
