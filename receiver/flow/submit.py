@@ -172,7 +172,7 @@ async def _probe(services: Services, job: Job, step: _Probe) -> Outcome | None:
         if isinstance(answer, AccountRefused):
             return await _pause(services, job, deal, answer, unsure=True)
         return Retry("provider_unreachable", _bounded(answer.retry_after))
-    await _note_unknown(services, job, deal)
+    await _note_unknown(services, job, deal, step.task)
     if step.task.due_at is not None and step.now >= step.task.due_at:
         return None
     if deal.profile.create_id is CreateId.NONE:
@@ -181,8 +181,12 @@ async def _probe(services: Services, job: Job, step: _Probe) -> Outcome | None:
     return Later(wait) if wait > timedelta() else None
 
 
-async def _note_unknown(services: Services, job: Job, deal: Deal) -> None:
-    """Count the question; where ids are not enforced only a person, a callback or time can settle the create."""
+async def _note_unknown(services: Services, job: Job, deal: Deal, asked: Task) -> None:
+    """
+    Count the question; where ids are not enforced only a person, a callback or time can settle the create.
+
+    *asked* is the task as it was then: by an id that was named meanwhile is asked at once.
+    """
     async with services.database.transaction() as conn:
         locked = await tasks.lock(conn, advance.task_of(job))
         if locked is None or locked.task.state not in change.BEFORE_SENT:
@@ -192,7 +196,8 @@ async def _note_unknown(services: Services, job: Job, deal: Deal) -> None:
         if task.unsure and deal.profile.create_id is CreateId.NONE and task.attention is None:
             story.append(Event(task.id, "task.create_unknown"))
             task = replace(task, attention="create_unknown")
-        after = replace(task, polls=task.polls + 1, last_polled_at=locked.now, query_wanted=False)
+        wanted = task.query_wanted and task.hinted_id != asked.hinted_id
+        after = replace(task, polls=task.polls + 1, last_polled_at=locked.now, query_wanted=wanted)
         await change.commit(conn, deal, locked, after, story)
 
 

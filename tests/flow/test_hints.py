@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from receiver.core.model import CreateId, JobKind, State, TaskId
 from tests.flow.rig import Rig, Stage
-from tests.flow.world import CUT, created, unknown
+from tests.flow.world import CUT, Seen, created, unknown
 
 
 async def lost(rig: Rig) -> TaskId:
@@ -50,6 +52,42 @@ def test_an_id_that_nobody_knows_is_tried_by_turns_with_ours(stage: Stage) -> No
         assert [each.path.rpartition("/")[2] for each in rig.world.asked()] == ["g1", str(task), "g1", str(task)]
         assert (await rig.task(task)).attention == "create_unknown"
         assert len(rig.world.made()) == 1
+
+    stage.play(story)
+
+
+def test_a_hint_that_comes_after_questions_is_asked_by_at_once(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        task = await lost(rig)
+        rig.world.queries = [unknown()]
+        await rig.work(JobKind.SUBMIT)
+        assert (await rig.task(task)).polls == 1
+        await rig.told(task, of_a_gateway(rig, "processing", "g1"), sign="no")
+        await rig.forget_spacing(task)
+        rig.world.queries = [rig.world.report("processing", "", task_id="g1", task_info={})]
+        await rig.work(JobKind.SUBMIT)
+        assert [each.path.rpartition("/")[2] for each in rig.world.asked()] == [str(task), "g1"]
+        assert (await rig.state(task))[0] is State.PROCESSING
+
+    stage.play(story)
+
+
+def test_a_hint_that_comes_during_a_question_is_asked_by_next(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        task = await lost(rig)
+
+        async def meanwhile(_: Seen) -> None:
+            await rig.told(task, of_a_gateway(rig, "processing", "g1"), sign="no")
+
+        rig.world.queries = [replace(unknown(), first=meanwhile)]
+        await rig.work(JobKind.SUBMIT)
+        found = await rig.task(task)
+        assert (found.polls, found.hinted_id, found.query_wanted) == (1, "g1", True)
+        rig.world.queries = [rig.world.report("processing", "", task_id="g1", task_info={})]
+        await rig.forget_spacing(task)
+        await rig.work(JobKind.SUBMIT)
+        assert [each.path.rpartition("/")[2] for each in rig.world.asked()] == [str(task), "g1"]
+        assert (await rig.state(task))[0] is State.PROCESSING
 
     stage.play(story)
 

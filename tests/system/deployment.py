@@ -367,6 +367,7 @@ class Deployment:
         service = Service(f"service-{len(self.services)}", self.directory, {**variables, **(more or {})}, key)
         if callbacks is not None:
             service.variables["RECEIVER_PUBLIC_URL"] = service.url if callbacks == "own" else callbacks
+        service.variables["RECEIVER_WORKER_PORT"] = (more or {}).get("RECEIVER_WORKER_PORT", "0")
         self.services.append(service)
         return service.start()
 
@@ -381,6 +382,13 @@ class Deployment:
         self.clients.append(client)
         until(lambda: _answers(client, "/readyz"), what="the second web answers")
         return client
+
+    def worker(self) -> Program:
+        """Start one more worker process on the database and bucket of the first service; nobody starts it again."""
+        name = f"worker-{len(self.programs)}"
+        variables = {**self.service.environment(), "RECEIVER_DATA_DIR": str(self.directory / name)}
+        self.programs.append(Program(name, ["worker"], variables, self.logs))
+        return self.programs[-1]
 
     @contextlib.contextmanager
     def database(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
@@ -405,7 +413,7 @@ class Deployment:
     def close(self) -> None:
         """Stop all as their operator would; nothing is left."""
         for program in self.programs:
-            assert program.stop() == 0
+            assert not program.lives() or program.stop() == 0
         for service in reversed(self.services):
             if service.program is not None and service.program.lives():
                 service.stop()
