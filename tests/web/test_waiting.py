@@ -171,20 +171,23 @@ def test_a_caller_that_leaves_and_a_stop_end_the_wait(stage: Stage) -> None:
         serving = asyncio.create_task(
             serve(app, host="127.0.0.1", port=0, name="web", stop=stop, release=waiting.close)
         )
-        await true(lambda: rig.logged("server.started"))
-        port = rig.logged("server.started")[0]["port"]
-        url, headers = f"http://127.0.0.1:{port}/v1/tasks/{task}?wait=60", {"Authorization": f"Bearer {SECRET}"}
-        async with httpx.AsyncClient(headers=headers, timeout=30) as client:
-            leaving = asyncio.create_task(client.get(url))
-            await true(lambda: len(waiting) == 1)
-            leaving.cancel()
-            await true(lambda: len(waiting) == 0)
-            await true(lambda: rig.logged("request.left"))
-            staying = asyncio.create_task(client.get(url))
-            await true(lambda: len(waiting) == 1)
+        try:
+            await true(lambda: rig.logged("server.started"))
+            port = rig.logged("server.started")[0]["port"]
+            url, headers = f"http://127.0.0.1:{port}/v1/tasks/{task}?wait=60", {"Authorization": f"Bearer {SECRET}"}
+            async with httpx.AsyncClient(headers=headers, timeout=30) as client:
+                leaving = asyncio.create_task(client.get(url))
+                await true(lambda: len(waiting) == 1)
+                leaving.cancel()
+                await true(lambda: len(waiting) == 0)
+                await true(lambda: rig.logged("request.left"))
+                staying = asyncio.create_task(client.get(url))
+                await true(lambda: len(waiting) == 1)
+                stop.set()
+                answer = await staying
+                assert (answer.status_code, answer.json()["state"]) == (200, "accepted")
+        finally:
             stop.set()
-            answer = await staying
-            assert (answer.status_code, answer.json()["state"]) == (200, "accepted")
-        await serving
+            await serving
 
     stage.play(told)
