@@ -30,7 +30,9 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def archived(kept: Demo) -> dict[str, Any]:
     """An archived task with its files."""
-    page = json.loads(ask(kept, "tasks", "list", "--state", "archived", "--kind", "text-to-audio", "--limit", "1", "--json").stdout)
+    page = json.loads(
+        ask(kept, "tasks", "list", "--state", "archived", "--kind", "text-to-audio", "--limit", "1", "--json").stdout
+    )
     found: dict[str, Any] = page["tasks"][0]
     assert {asset["format"] for asset in found["assets"]} == {"mp3", "wav"}
     return found
