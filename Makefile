@@ -15,6 +15,9 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml deploy/venv.sh
 demo: setup ## start everything on this machine, archive 24 clips, check each one
 	$(BIN)/receiver demo
 
+demo-all: setup ## the same with every provider that has a profile, each with its quirks
+	$(BIN)/receiver demo --all-providers
+
 run: setup ## run the service (embedded database and store unless settings name others)
 	$(BIN)/receiver serve
 
@@ -68,4 +71,4 @@ requirements: ## pin anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra video --extra test --extra check -c requirements/local.txt -o requirements/dev.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra bench -c requirements/dev.txt -o requirements/bench.txt
 
-.PHONY: help setup demo run test test-fast check deploy-check docs docs-serve docs-generate recordings coverage-page bench chaos requirements
+.PHONY: help setup demo demo-all run test test-fast check deploy-check docs docs-serve docs-generate recordings coverage-page bench chaos requirements

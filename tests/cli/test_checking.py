@@ -14,6 +14,8 @@ from receiver.cli.demonstration.board import Board, Row
 from receiver.cli.demonstration.checking import Fetched, Judged, Made
 from receiver.cli.demonstration.orders import KIND, VIDEO_KIND, VIDEO_SECONDS, Order, Placed
 from receiver.cli.demonstration.parts import StopRequest
+from receiver.core.model import Format
+from receiver.sandbox import film
 from tests.cli.rig import Demo
 
 #: The first test waits for the whole service to start.
@@ -73,7 +75,38 @@ def test_a_video_is_checked_with_its_sound_and_for_its_length(service: api.Clien
 
 
 def test_what_is_no_whole_video_is_seen() -> None:
-    assert checking._watch(b"\0\0\0\x14ftypisom" + bytes(8), timedelta()) == "it is no whole video: no_moov"
+    data = b"\0\0\0\x14ftypisom" + bytes(8)
+    assert checking._walk(data, Format.MP4, timedelta()) == "it is no whole mp4: no_moov"
+
+
+def test_sound_out_of_a_video_is_held_against_the_packets_that_the_sandbox_put_in() -> None:
+    mine, other, silent = film.shoot(1, sound=True), film.shoot(2, sound=True), film.shoot(1, sound=False)
+    put_in = Made(bytes=None, sha256=mine.sound_sha256 or "")
+    assert checking._compare(mine.data, "", put_in) == []
+    for wrong in (other.data, silent.data, mine.data[:9000], b""):
+        assert checking._compare(wrong, "", put_in) == ["another sound than in the sandbox's video"]
+    assert checking._walk(mine.data, Format.M4A, timedelta(seconds=3)) == "it is no whole m4a: walked_to_the_end"
+
+
+def test_a_charge_is_counted_for_the_task_and_the_provider_that_it_is_of() -> None:
+    task = {
+        "house": "kling",
+        "external_task_id": "7",
+        "charged": "5",
+        "callbacks": [{"outcome": "200"}, {"outcome": "lost"}],
+        "attempts": [{"reply": "cut"}, {"reply": "502 html"}, {"reply": "400 1201"}, {"reply": "200 0"}],
+        "audios": [],
+        "videos": [{"id": "9", "format": "mp4", "bytes": 1, "sha256": "aa", "sound_sha256": "bb"}],
+    }
+    again, free = {**task, "charged": "0.25"}, {**task, "external_task_id": "8", "charged": "0", "videos": []}
+    told = {"tasks": [task, again, free], "unmade": [], "charges": 2, "houses": {"kling": {"charges": 2}}}
+    judged = checking.read(told, cuts=True)
+    assert (judged.charged, judged.houses, judged.spoilt, judged.lost) == ({"7": 2}, {"kling": 2}, {"kling": 6}, 3)
+    assert judged.files == {
+        ("7", "9", "mp4"): Made(bytes=1, sha256="aa"),
+        ("7", "9", "m4a"): Made(bytes=None, sha256="bb"),
+    }
+    assert checking.read(told, cuts=False).files.keys() == {("7", "9", "mp4")}
 
 
 def test_other_bytes_than_the_sandbox_made_are_seen(service: api.Client, row: Row) -> None:

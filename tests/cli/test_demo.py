@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 from collections import Counter
@@ -21,6 +22,16 @@ FOREIGN = {
     "RECEIVER_PORT": "none",
     "KLING_API_KEY": "a-real-key",
     "COMETAPI_KEY": "another",
+}
+#: With the tasks of each when 24 are ordered, two of every kind.
+PROVIDERS = {
+    "cometapi": 4,
+    "deerapi": 4,
+    "kkiai": 4,
+    "kling": 4,
+    "kling-text2video": 4,
+    "kling-videos": 2,
+    "new-api": 2,
 }
 
 
@@ -54,6 +65,34 @@ def test_every_account_of_24_tasks_agrees_and_nothing_is_left_behind(demo_direct
     assert "a-real-key" not in done.stderr
     assert "whsec_" not in done.stderr
     assert "rk_" not in done.stderr + (run / "service.log").read_text()
+
+
+def test_every_provider_archives_all_its_tasks_and_charges_for_each_once(demo_directory: Path) -> None:
+    done = subprocess.run(
+        [*RECEIVER, "demo", "--all-providers", "--json", "--tasks", "24", "--data-dir", str(demo_directory)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(FOREIGN),
+    )
+    assert done.returncode == 0, done.stderr
+    assert processes_of(demo_directory) == {}
+    told = json.loads(done.stdout)
+
+    assert (told["accepted"], told["archived"], told["charges"]) == (24, 24, 24)
+    assert told["profiles"] == {
+        name: {"accepted": number, "archived": number, "charges": number, "attention": 0}
+        for name, number in PROVIDERS.items()
+    }
+    assert told["callbacks"]["duplicates"] > 0
+    assert told["callbacks"]["lost"] > 0
+    assert Counter(asset["format"] for asset in told["assets"]) == {"mp3": 16, "wav": 16, "mp4": 16, "m4a": 8}
+    assert all(asset["verified"] is True for asset in told["assets"])
+
+    changed = {name for name in re.findall(r"^ RECEIVER_(\w+)", done.stderr, re.MULTILINE) if "ACCOUNTS__" not in name}
+    assert changed == {"DATA_DIR", "PORT", "WORKER_PORT", "PUBLIC_URL"}
+    assert "a-real-key" not in done.stderr
+    assert "whsec_" not in done.stderr
 
 
 def test_a_demo_that_is_asked_to_stop_early_stops_all_and_says_so(

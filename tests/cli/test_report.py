@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from receiver.cli.demonstration.board import Row
 from receiver.cli.demonstration.checking import Fetched, Judged, Ledger, Made
+from receiver.cli.demonstration.orders import Order, Placed
+from receiver.cli.demonstration.providers import Sum
 from receiver.cli.demonstration.report import Outcome
 from receiver.core.model import State
 
@@ -19,6 +22,18 @@ AGREED = Outcome(
     fetched=(FILE,),
     seconds=1.23456,
 )
+ROW = Row(
+    number=1,
+    placed=Placed(task="1", order=Order(account="new_api", prompt="", seconds=3.0)),
+    state=State.ARCHIVED,
+    reason=None,
+    attention=None,
+    slack=None,
+    assets=(),
+)
+SUM = Sum(placed=1, accepted=1, archived=1, charges=1, spoilt=2, attention=0, refreshed=0)
+OF_ALL = replace(AGREED, rows=(ROW,), judged=replace(AGREED.judged, charged={"1": 1}), profiles={"new-api": SUM})
+UNCUT = replace(OF_ALL, rows=(replace(ROW, attention="sound_not_cut"),))
 
 
 def ledger(**changes: Any) -> Outcome:
@@ -27,6 +42,19 @@ def ledger(**changes: Any) -> Outcome:
 
 def test_all_that_agrees_agrees() -> None:
     assert AGREED.agrees
+    assert OF_ALL.agrees
+
+
+def test_sound_that_cannot_be_cut_is_no_fault_and_is_told() -> None:
+    outcome = replace(UNCUT, cuts=False)
+    assert (outcome.agrees, outcome.uncut) == (True, 1)
+    assert ("0 tasks call for a person, beside those whose sound is not cut", True) in outcome.checks()
+
+
+def test_the_object_tells_of_each_provider() -> None:
+    told = json.loads(OF_ALL.as_json())
+    assert told["profiles"] == {"new-api": {"accepted": 1, "archived": 1, "charges": 1, "attention": 0}}
+    assert told.keys() - json.loads(AGREED.as_json()).keys() == {"profiles"}
 
 
 @pytest.mark.parametrize(
@@ -41,6 +69,13 @@ def test_all_that_agrees_agrees() -> None:
         pytest.param(replace(AGREED, fetched=(FILE, FILE)), id="a file too many"),
         pytest.param(replace(AGREED, fetched=(replace(FILE, verified=False),)), id="another hash"),
         pytest.param(replace(AGREED, fetched=(replace(FILE, faults=("silent",)),)), id="no sound"),
+        pytest.param(replace(OF_ALL, profiles={"a": SUM, "b": replace(SUM, charges=2)}), id="a charge too many there"),
+        pytest.param(replace(OF_ALL, profiles={"a": replace(SUM, placed=2)}), id="an order that is lost there"),
+        pytest.param(replace(OF_ALL, profiles={"a": replace(SUM, archived=0)}), id="a task not archived there"),
+        pytest.param(replace(OF_ALL, judged=replace(OF_ALL.judged, charged={"2": 1})), id="another task's charge"),
+        pytest.param(replace(OF_ALL, judged=replace(OF_ALL.judged, charged={"1": 2})), id="a task charged twice"),
+        pytest.param(replace(OF_ALL, rows=(replace(ROW, attention="no_media"),)), id="a task that calls for a person"),
+        pytest.param(UNCUT, id="sound that could be cut and is not"),
     ],
 )
 def test_whatever_disagrees_is_seen(outcome: Outcome) -> None:

@@ -53,6 +53,8 @@ class Row:
     placed: Placed
     state: State
     reason: str | None
+    #: Why a person must look.
+    attention: str | None
     #: Seconds; None when it has ended.
     slack: float | None
     assets: tuple[Asset, ...]
@@ -122,10 +124,10 @@ class Board:
 
 
 def follow(
-    board: Board, console: Console, stop: StopRequest, *, limit: timedelta, require_alive: Callable[[], None]
+    board: Board, console: Console, stop: StopRequest, *, limit: timedelta, meanwhile: Callable[[], None]
 ) -> None:
     """
-    Show *board* until all tasks have ended or *limit* has passed; *require_alive* is called between two looks.
+    Show *board* until all tasks have ended or *limit* has passed; *meanwhile* is called between two looks.
 
     Raises:
         Interrupted: A stop was asked for.
@@ -133,7 +135,7 @@ def follow(
     shown = _LiveTable(board, console) if console.is_terminal else _Lines(board, console)
     with shown:
         while not board.ended and board.seconds < limit.total_seconds():
-            require_alive()
+            meanwhile()
             if board.look():
                 shown.update()
             stop.pause(LOOK)
@@ -188,6 +190,7 @@ def _row(number: int, placed: Placed, told: Mapping[str, Any]) -> Row:
         placed=placed,
         state=State(told["state"]),
         reason=told["reason"],
+        attention=told["attention"],
         slack=told["slack_seconds"],
         assets=tuple(Asset(**{name: each[name] for name in names}) for each in told["assets"]),
     )

@@ -6,14 +6,16 @@ import hashlib
 import importlib.util
 import io
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from receiver.cli import api
 from receiver.cli.demonstration.board import Asset, Row
 from receiver.cli.demonstration.parts import StopRequest
+from receiver.core.keeping import OF_VIDEO
 from receiver.core.model import ENDS, Format, State
 from receiver.transfer import media
 from receiver.transfer.media import Completeness
@@ -23,14 +25,18 @@ TOLERANCE: Final = timedelta(seconds=0.3)
 #: For the callbacks that are still on their way when all tasks have ended; the sandbox gives each 5 s.
 CALLBACKS: Final = timedelta(seconds=10)
 PAUSE: Final = timedelta(milliseconds=200)
+#: What the sandbox's ledger calls no charge, and how replies to creates begin there that leave nothing in doubt.
+NO_CHARGE: Final = "0"
+SURE: Final = ("200 ", "4")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """One file of the sandbox's ledger."""
+    """One file of the sandbox's ledger, or the sound inside a video of it."""
 
-    bytes: int
-    #: Lower-case hex.
+    #: None of a sound inside a video.
+    bytes: int | None
+    #: Lower-case hex; of a sound inside a video that of its AAC packets, one after the other.
     sha256: str
 
 
@@ -39,10 +45,16 @@ class Judged:
     """The sandbox's own account: it is the judge."""
 
     charges: int
-    #: By our task id, clip and format.
+    #: By our task id, clip and format: what it made, and the sound to be cut out of videos that hold all there is.
     files: Mapping[tuple[str, str, str], Made]
     #: Callbacks that were not taken, and those that were due and never sent.
     lost: int
+    #: How often each of our tasks was charged.
+    charged: Mapping[str, int] = field(default_factory=dict)
+    #: Charges of each provider that it plays.
+    houses: Mapping[str, int] = field(default_factory=dict)
+    #: Replies to creates of each provider that left in doubt whether the task was made.
+    spoilt: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +65,8 @@ class Ledger:
     states: Mapping[State, int]
     received: int
     duplicates: int
+    #: Of each account: the number accepted, and of these by state.
+    by_account: Mapping[str, tuple[int, Mapping[State, int]]] = field(default_factory=dict)
 
     @property
     def open(self) -> int:
@@ -77,32 +91,63 @@ class Fetched:
     faults: tuple[str, ...]
 
 
-def judge(sandbox: api.Client, stop: StopRequest) -> Judged:
-    """Read the sandbox's ledger, once no callback is on its way any more."""
+def judge(sandbox: api.Client, stop: StopRequest, *, cuts: bool) -> Judged:
+    """Read the sandbox's ledger, once no callback is on its way; *cuts*: the service cuts sound out of videos."""
     end = time.monotonic() + CALLBACKS.total_seconds()
     while True:
         told = sandbox.get("/control/ledger").document
-        outcomes = [callback["outcome"] for task in told["tasks"] for callback in task["callbacks"]]
-        if None not in outcomes or time.monotonic() > end:
+        waiting = any(callback["outcome"] is None for task in told["tasks"] for callback in task["callbacks"])
+        if not waiting or time.monotonic() > end:
             break
         stop.pause(PAUSE)
-    files = {
-        (task["external_task_id"], made["id"], made["format"]): Made(bytes=made["bytes"], sha256=made["sha256"])
-        for task in told["tasks"]
-        for made in (*task["audios"], *task["videos"])
-    }
+    return read(told, cuts=cuts)
+
+
+def read(told: Mapping[str, Any], *, cuts: bool) -> Judged:
+    """Read what the sandbox's ledger has *told*."""
+    tasks = told["tasks"]
+    outcomes = [callback["outcome"] for task in tasks for callback in task["callbacks"]]
+    files = {key: made for task in tasks for key, made in _files(task, cuts=cuts)}
     lost = sum(outcome is None or not outcome.startswith("2") for outcome in outcomes)
-    return Judged(charges=told["charges"], files=files, lost=lost)
+    return Judged(
+        charges=told["charges"],
+        files=files,
+        lost=lost,
+        charged=Counter(task["external_task_id"] for task in tasks if task["charged"] != NO_CHARGE),
+        houses={name: house["charges"] for name, house in told["houses"].items()},
+        spoilt=Counter(
+            order["house"]
+            for order in (*tasks, *told["unmade"])
+            for attempt in order["attempts"]
+            if not attempt["reply"].startswith(SURE)
+        ),
+    )
+
+
+def _files(task: Mapping[str, Any], *, cuts: bool) -> Iterator[tuple[tuple[str, str, str], Made]]:
+    """Yield what a task of the sandbox's ledger gave."""
+    ours = task["external_task_id"]
+    for made in (*task["audios"], *task["videos"]):
+        yield (ours, made["id"], made["format"]), Made(bytes=made["bytes"], sha256=made["sha256"])
+    if cuts and not task["audios"]:
+        for video in task["videos"]:
+            yield (ours, video["id"], Format.M4A), Made(bytes=None, sha256=video["sound_sha256"])
 
 
 def ledger(service: api.Client) -> Ledger:
     """Read the service's ledger."""
     told = service.get("/v1/ledger").document
+    accepted: Counter[str] = Counter()
+    states: dict[str, Counter[State]] = defaultdict(Counter)
+    for line in told["lines"]:
+        accepted[line["account"]] += line["accepted"]
+        states[line["account"]].update({State(name): number for name, number in line["states"].items()})
     return Ledger(
         accepted=told["accepted"],
         states={State(name): number for name, number in told["states"].items()},
         received=told["callbacks"]["received"],
         duplicates=told["callbacks"]["duplicates"],
+        by_account={account: (number, states[account]) for account, number in accepted.items()},
     )
 
 
@@ -129,11 +174,11 @@ def _fetch(service: api.Client, asset: Asset, made: Made | None, ordered: timede
     faults = [
         *([] if sha256 == asset.sha256 else ["another hash than the service recorded"]),
         *([] if len(data) == asset.bytes else ["another size than the service recorded"]),
-        *_compare(sha256, len(data), made),
+        *_compare(data, sha256, made),
     ]
     verified = not faults
-    play = _watch if asset.format == Format.MP4 else _listen
-    if (fault := play(data, ordered)) is not None:
+    form = Format(asset.format)
+    if (fault := _walk(data, form, ordered) if form in OF_VIDEO else _listen(data, ordered)) is not None:
         faults.append(fault)
     return _fetched(asset, data, sha256, verified=verified, faults=tuple(faults))
 
@@ -150,10 +195,26 @@ def _fetched(asset: Asset, data: bytes, sha256: str | None, *, verified: bool, f
     )
 
 
-def _compare(sha256: str, size: int, made: Made | None) -> list[str]:
+def _compare(data: bytes, sha256: str, made: Made | None) -> list[str]:
     if made is None:
         return ["the sandbox never made it"]
-    return [] if (sha256, size) == (made.sha256, made.bytes) else ["other bytes than the sandbox made"]
+    if made.bytes is None:
+        return [] if _sound_sha256(data) == made.sha256 else ["another sound than in the sandbox's video"]
+    return [] if (sha256, len(data)) == (made.sha256, made.bytes) else ["other bytes than the sandbox made"]
+
+
+def _sound_sha256(data: bytes) -> str | None:
+    """Return the hash of the packets of sound one after the other; None where there are none to be found."""
+    import av  # noqa: PLC0415  it comes with the extra `video`, without which no sound is cut
+
+    packets = hashlib.sha256()
+    try:
+        with av.open(io.BytesIO(data), "r", format="mov") as container:
+            for packet in container.demux(audio=0):
+                packets.update(bytes(packet))
+    except (av.error.FFmpegError, IndexError):
+        return None
+    return packets.hexdigest()
 
 
 def _listen(data: bytes, ordered: timedelta) -> str | None:
@@ -167,11 +228,11 @@ def _listen(data: bytes, ordered: timedelta) -> str | None:
     return _measure(timedelta(seconds=len(samples) / rate), ordered)
 
 
-def _watch(data: bytes, ordered: timedelta) -> str | None:
-    """Walk the whole video; say what is wrong with it."""
+def _walk(data: bytes, form: Format, ordered: timedelta) -> str | None:
+    """Walk the whole video, or the sound out of one; say what is wrong with it."""
     found = media.sniff(io.BytesIO(data), len(data))
-    if found.format is not Format.MP4 or found.completeness is not Completeness.COMPLETE or found.duration is None:
-        return f"it is no whole video: {found.why}"
+    if found.format is not form or found.completeness is not Completeness.COMPLETE or found.duration is None:
+        return f"it is no whole {form}: {found.why}"
     return _measure(found.duration, ordered) if found.has_sound else "it has no sound"
 
 

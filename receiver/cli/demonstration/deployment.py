@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,6 +15,7 @@ from receiver.cli import api, run
 from receiver.cli.demonstration import place as places
 from receiver.cli.demonstration.parts import Part, StopRequest, await_ready, word_of
 from receiver.cli.demonstration.place import Place
+from receiver.cli.demonstration.sellers import Seller
 from receiver.cli.tables import cell, table
 
 #: What real providers do to callbacks, more often than they do it.
@@ -46,9 +47,9 @@ class Running:
 
 
 @contextmanager
-def deployed(place: Place, console: Console, stop: StopRequest) -> Iterator[Running]:
+def deployed(place: Place, sellers: Sequence[Seller], console: Console, stop: StopRequest) -> Iterator[Running]:
     """
-    Start both, yield them when they are ready, and stop both.
+    Start both, with an account at each of *sellers*, yield them when they are ready, and stop both.
 
     Raises:
         PartFailed: One could not be started.
@@ -59,7 +60,7 @@ def deployed(place: Place, console: Console, stop: StopRequest) -> Iterator[Runn
         sandbox = _sandbox(place)
         stack.callback(sandbox.stop)
         sandbox_url = word_of(sandbox, stop)
-        os.environ.update(place.service_variables(sandbox_url))
+        os.environ.update(place.service_variables(sandbox_url, sellers))
         _print_settings(console)
         service = Part(
             "service",

@@ -6,7 +6,8 @@ import base64
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import Final
 
 from pydantic import BaseModel, SecretStr
 
+from receiver.cli.demonstration.sellers import Seller
 from receiver.core.errors import Misconfigured
 from receiver.local.store import BUCKET, HOST, is_free
-from receiver.settings import Settings
+from receiver.settings import Settings, account_variable
 
-ACCOUNT: Final = "sandbox"
 #: Below the range of outgoing ports, and away from the one that the embedded store draws from.
 PORTS: Final = range(10_000, 20_000)
 #: Variables of the person who starts the demo that would change it, or bring a real account into it.
@@ -50,24 +51,34 @@ class Place:
         """Return what the sandbox is told by its environment."""
         return {"SANDBOX_API_KEY": self.api_key, "SANDBOX_WEBHOOK_SECRET": self.webhook_secret}
 
-    def service_variables(self, sandbox_url: str) -> dict[str, str]:
-        """Return what the service is told by its environment: account, ports and directory, nothing else."""
-        account = {
-            "DIALECT": "sandbox",
-            "BASE_URL": sandbox_url,
-            "API_KEY": self.api_key,
-            "WEBHOOK_SECRETS": json.dumps([self.webhook_secret]),
-            "ALLOW_CIDRS": json.dumps(["127.0.0.0/8"]),
-            "ALLOW_HTTP": "true",
-            "KEEP_VIDEO": "true",
-        }
+    def service_variables(self, sandbox_url: str, sellers: Sequence[Seller]) -> dict[str, str]:
+        """Return what the service is told by its environment: accounts, ports and directory, nothing else."""
         return {
             "RECEIVER_DATA_DIR": str(self.directory),
             "RECEIVER_PORT": str(self.port),
             "RECEIVER_WORKER_PORT": "0",
             "RECEIVER_PUBLIC_URL": self.url,
-            **{f"RECEIVER_ACCOUNTS__{ACCOUNT.upper()}__{name}": value for name, value in account.items()},
+            **{
+                account_variable(seller.account, name): value
+                for seller in sellers
+                for name, value in self._account(seller, sandbox_url).items()
+            },
         }
+
+    def _account(self, seller: Seller, sandbox_url: str) -> dict[str, str]:
+        account = {
+            "dialect": seller.profile.name,
+            "base_url": sandbox_url + seller.path,
+            "api_key": self.api_key,
+            "allow_cidrs": json.dumps(["127.0.0.0/8"]),
+            "allow_http": "true",
+            "keep_video": "true",
+        }
+        if HOST not in seller.profile.asset_hosts:
+            account["asset_hosts"] = json.dumps([HOST])
+        if seller.signs:
+            account["webhook_secrets"] = json.dumps([self.webhook_secret])
+        return account
 
 
 def make(parent: Path) -> Place:
@@ -97,14 +108,18 @@ def forget_strangers() -> None:
 
 
 def differing(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the settings that are not the defaults, secrets masked."""
+    """Yield the settings that are not the defaults, secrets masked; what several accounts share is named once."""
+    of_accounts: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, value in _changed(settings):
-        if name == "accounts":
-            for account, its in settings.accounts.items():
-                for inner, given in _changed(its):
-                    yield f"RECEIVER_ACCOUNTS__{account.upper()}__{inner.upper()}", _shown(given)
-        else:
+        if name != "accounts":
             yield f"RECEIVER_{name.upper()}", _shown(value)
+    for account, its in settings.accounts.items():
+        for inner, given in _changed(its):
+            of_accounts[inner, _shown(given)].append(account)
+    for (name, value), accounts in of_accounts.items():
+        whose = accounts[0].upper() if len(accounts) == 1 else "{" + ",".join(map(str.upper, accounts)) + "}"
+        shared = len(accounts) > 1 and len(accounts) == len(settings.accounts)
+        yield account_variable("*" if shared else whose, name), value
 
 
 def _changed(model: BaseModel) -> Iterator[tuple[str, object]]:
