@@ -14,10 +14,18 @@ from psycopg import sql
 
 from receiver.local.postgres import EmbeddedPostgres
 from receiver.local.store import EmbeddedStore, StoreAddress
+from tests import evidence
 
 #: For a database that lives as long as the test run; nothing else turns durability off.
 UNIT_DATABASE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 TEMPLATE = "receiver_template"
+
+
+@pytest.fixture(autouse=True)
+def _evidence(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test drives on a deployment is what `docs/coverage.md` says of it."""
+    with evidence.gathered(request.node.nodeid):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from receiver.local.store import StoreAddress
+from tests import evidence
 from tests.cli.rig import Demo, start_demo
 from tests.flow.rig import Stage
 
@@ -34,6 +35,7 @@ def demo_directory(demo_parent: Path) -> Path:
 @pytest.fixture
 def start(demo_directory: Path) -> Iterator[Callable[..., Demo]]:
     """Start a demo in the test's own directory."""
+    evidence.command(["demo"])
     with ExitStack() as stack:
         yield lambda *options: stack.enter_context(contextmanager(start_demo)(demo_directory, *options))
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs import reading
+from tests import evidence
+from tests.docs import forking, reading
 from tests.docs.reading import Command
 from tests.system import processes
 from tests.system.deployment import STRANGERS, free_port
@@ -35,15 +36,29 @@ class Machine:
     """Where a reader works: a directory, ports, and what the shells left running."""
 
     directory: Path
-    ports: dict[str, str] = field(default_factory=lambda: {port: str(free_port()) for port in PORTS})
-    groups: list[int] = field(default_factory=list)
+    ports: dict[str, str]
+    shells: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    #: Where the program is that is put before the real one, if any.
+    bin: Path | None = None
+
+    def quicken(self) -> None:
+        """Let `receiver` be forked from a process that has imported it already."""
+        self.bin = Path(tempfile.mkdtemp(dir=self.directory, prefix=".bin-"))
+        address = self.bin / "socket"
+        forking.install(self.bin, address)
+        command = [sys.executable, "-m", "tests.docs.forking", str(address)]
+        server = subprocess.Popen(command, cwd=reading.ROOT, env=self.environment(), start_new_session=True)
+        self.shells.append(server)
+        processes.until(address.exists, what="commands can be forked")
 
     def environment(self) -> dict[str, str]:
         web, worker, sandbox = self.ports.values()
         ours = {name: text for name, text in os.environ.items() if not name.startswith(STRANGERS)}
         return {
             **ours,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{ours['PATH']}",
+            "PATH": os.pathsep.join(
+                [*([str(self.bin)] if self.bin else []), str(Path(sys.executable).parent), ours["PATH"]]
+            ),
             "RECEIVER_PORT": web,
             "RECEIVER_WORKER_PORT": worker,
             "RECEIVER_URL": f"http://127.0.0.1:{web}",
@@ -61,7 +76,7 @@ class Machine:
         shell = subprocess.Popen(
             ["/bin/bash", str(script)], cwd=self.directory, env=dict(environment), start_new_session=True
         )
-        self.groups.append(shell.pid)
+        self.shells.append(shell)
         shell.wait(PATIENCE)
         wrong = [complaint for n, each in enumerate(told) for complaint in judge(each, place / str(n))]
         left = (place / "env").read_text().split("\0") if (place / "env").exists() else []
@@ -77,9 +92,10 @@ class Machine:
 
     def stop(self) -> None:
         """Stop all that a page left running, as its reader would; nothing is left."""
-        for group in self.groups:
+        for shell in self.shells:
             with suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGTERM)
+                os.killpg(shell.pid, signal.SIGTERM)
+            shell.wait()
         processes.until(lambda: not processes.mentioning(str(self.directory)), what="all is stopped", patience=30)
 
 
@@ -98,11 +114,14 @@ def judge(command: Command, place: Path) -> Iterator[str]:
 @pytest.fixture
 def machines() -> Iterator[list[Machine]]:
     """Two fresh directories; all that was started there is stopped after the test."""
+    drawn = set[int]()
+    while len(drawn) < 2 * len(PORTS):
+        drawn.add(free_port())
     made = []
     for _ in range(2):
         place = Path(tempfile.mkdtemp(prefix="receiver-docs-"))
         place.chmod(0o711)  # the database may run as another user
-        made.append(Machine(place))
+        made.append(Machine(place, {port: str(drawn.pop()) for port in PORTS}))
     yield made
     for machine in made:
         machine.stop()
@@ -114,6 +133,7 @@ def machines() -> Iterator[list[Machine]]:
 def test_every_command_does_what_its_page_says(machines: list[Machine]) -> None:
     first, second = machines
     wrong, _ = first.work(README, first.environment())
+    second.quicken()
     failed, environment = second.work(START, second.environment())
     wrong += failed
     assert wrong == []
@@ -122,6 +142,10 @@ def test_every_command_does_what_its_page_says(machines: list[Machine]) -> None:
     for page in others:
         wrong += second.work(page, environment)[0]
     assert wrong == []
+    for command in [each for page in reading.pages() for each in reading.commands(page)]:
+        for said in re.findall(r"\breceiver ([a-z][^|;&)]*)", command.text):
+            evidence.command(said.split())
+    evidence.settings(environment)
 
 
 def test_what_is_not_run_says_why() -> None:
