@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,7 +12,7 @@ import structlog
 from receiver import telemetry
 from receiver.core import ids, schedule
 from receiver.core.errors import ProviderUnreachable
-from receiver.core.model import ENDS, ProviderStatus, Report, State, TaskId
+from receiver.core.model import ENDS, ProviderStatus, Report, State, Task, TaskId
 from receiver.dialects import auth, wire
 from receiver.dialects.answers import AccountRefused, ListAnswer, ListPage, Unsure
 from receiver.flow import advance, change, pace, reconcile
@@ -28,25 +28,37 @@ log = structlog.get_logger(__name__)
 
 #: From so many due polls on a page costs less than asking one by one.
 _MANY: Final = 4
-#: One page, from connect to the last byte; a reading of all pages; the rest after it.
+#: One page, from connect to the last byte; a turn, kept while the reading goes on.
 _PAGE_TIMEOUT: Final = timedelta(seconds=30)
-_TURN: Final = timedelta(minutes=2)
-_REST: Final = schedule.QUERY_SPACING
+_TURN: Final = timedelta(minutes=1)
+#: From a reading to the next one, a page costing the same for one task as for 500: twice the usual run, in these limits.
+#: The shorter also after one that failed, and while tasks wait for a slot.
+_REST: Final = schedule.BUSY_PAUSE
+_SHORT_REST: Final = schedule.QUERY_SPACING
 #: The provider's clock and ours may differ, and it notes a task later than we send it.
 _MARGIN: Final = timedelta(minutes=5)
 #: Tasks of one transaction.
 _CHUNK: Final = 50
 _TERMINAL: Final = frozenset({ProviderStatus.SUCCEEDED, ProviderStatus.FAILED})
+_RUNNING: Final = frozenset({State.SUBMITTED, State.PROCESSING})
 
 
 @dataclass(slots=True)
 class _Reading:
-    """One reading of a list: whose poll began it, and what it has found."""
+    """One reading of a list: whose poll began it, whom it is for, and what it has found."""
 
     deal: Deal
     kind: str
     leader: TaskId
-    seen: set[TaskId] = field(default_factory=set)
+    #: (UTC)
+    began: datetime
+    #: The tasks that it is for, and when each was sent (UTC).
+    sought: Mapping[TaskId, datetime | None]
+    #: Those of them that no page has named yet.
+    missing: set[TaskId]
+    #: Of which something was said.
+    told: set[TaskId] = field(default_factory=set)
+    pages: int = 0
     #: What ended it early.
     trouble: ListAnswer | None = None
 
@@ -56,52 +68,99 @@ async def query(services: Services, job: Job) -> Outcome:
     Handle a `query` job: by the list while many polls are due, else by a question of its own.
 
     What a complete reading does not name is asked singly. One process reads an
-    account's list at a time.
+    account's list at a time; a reading ends when all are found for whom it began.
 
     Raises:
         StoreUnavailable: What was not recorded is asked again.
     """
     async with services.database.connection() as conn:
         found = await tasks.get(conn, advance.task_of(job))
-        if found is None or not await _is_for_the_list(services, conn, found):
+        begun = None
+        if found is not None and _may_be_listed(services, found):
+            begun = await _begin(conn, services.deals[found.task.account], found.task)
+    match begun:
+        case None:
+            # No connection is held while the provider is asked.
             return await reconcile.query(services, job)
-        deal, kind = services.deals[found.task.account], found.task.kind
-        began = await turns.take(conn, deal.account.id, kind, span=_TURN)
-        oldest = await turns.oldest(conn, deal.account.id, kind)
-    if began is None:
-        return Later(_REST * (1 + services.random()))
-    reading = _Reading(deal, kind, found.task.id)
-    until = min(filter(None, (oldest, found.task.first_sent_at)), default=None)
-    whole = await _read(services, reading, until=until)
+        case Later():
+            return begun
+        case reading:
+            whole = await _read(services, reading)
+            if whole:
+                await _ask_singly(services, reading)
+            await _end(services, reading, whole=whole)
+            return await _outcome(services, reading, job)
+
+
+async def _end(services: Services, reading: _Reading, *, whole: bool) -> None:
+    account = reading.deal.account.id
     async with services.database.connection() as conn:
-        await turns.give(conn, deal.account.id, kind, began if whole else None, pause=_REST)
-    log.info("list.read", account=deal.account.id, kind=kind, tasks=len(reading.seen), whole=whole)
-    return await _outcome(services, reading, job)
+        awaited = account in await jobs.held_accounts(conn)
+        is_short = awaited or not whole
+        pause = _SHORT_REST if is_short else max(_SHORT_REST, min(reading.deal.profile.usual * 2, _REST))
+        await turns.give(conn, account, reading.kind, reading.began if whole else None, pause=pause)
+    counts = {"pages": reading.pages, "tasks": len(reading.told), "missing": len(reading.missing), "whole": whole}
+    log.info("list.read", account=account, kind=reading.kind, **counts)
 
 
-async def _is_for_the_list(services: Services, conn: Connection, found: Locked) -> bool:
-    """Return whether a poll may wait for a reading: nothing is wished for, and many others are due."""
+def _may_be_listed(services: Services, found: Locked) -> bool:
+    """Return whether there is a list, and nothing that is wished for or due before it can be read."""
     task = found.task
     spec = services.deals[task.account].profile.kinds[task.kind]
     overdue = task.due_at is not None and found.now >= task.due_at
-    if spec.list_path is None or task.query_wanted or overdue or task.state in {*change.BEFORE_SENT, *ENDS}:
-        return False
-    return not change.spacing(found, task) and await turns.many_wait(conn, task.account, task.kind, many=_MANY)
+    listed = spec.list_path is not None and task.state in _RUNNING
+    return listed and not (task.query_wanted or overdue or change.spacing(found, task))
 
 
-async def _read(services: Services, reading: _Reading, *, until: datetime | None) -> bool:
-    """Read pages until they are older than *until* or end; return whether nothing came between."""
+async def _begin(conn: Connection, deal: Deal, leader: Task) -> _Reading | Later | None:
+    """Take the turn, or wait for its end with all others that are due; None where they are too few for a reading."""
+    account, kind = deal.account.id, leader.kind
+    left = await turns.left(conn, account, kind, most=_REST)
+    if left <= timedelta() and not await turns.many_wait(conn, account, kind, beside=leader.id, many=_MANY):
+        return None
+    began = await turns.take(conn, account, kind, span=_TURN)
+    if began is None:
+        await turns.put_off(conn, account, kind, most=_REST)
+        # They come back together, so that it shows how many they are.
+        return Later(left)
+    sought = await turns.sought(conn, account, kind)
+    await turns.put_off(conn, account, kind, most=_REST)
+    sought[leader.id] = leader.first_sent_at
+    return _Reading(deal, kind, leader.id, began, sought, set(sought))
+
+
+async def _read(services: Services, reading: _Reading) -> bool:
+    """Read pages until all are found, or can be on no later page; return whether nothing came between."""
+    until = min((sent for sent in reading.sought.values() if sent is not None), default=None)
     for number in range(1, wire.LAST_PAGE + 1):
         answer = await _page(services, reading, number)
         if not isinstance(answer, ListPage):
             reading.trouble = answer
             return False
+        reading.pages = number
         for chunk in _chunks(await _ours(services, reading, answer)):
             await _take(services, reading, chunk)
         last = min((each.created_at for each in answer.reports if each.created_at is not None), default=None)
-        if answer.is_last or (until is not None and last is not None and last < until - _MARGIN):
+        if not reading.missing or answer.is_last:
+            return True
+        if until is not None and last is not None and last < until - _MARGIN:
             return True
     return True
+
+
+async def _ask_singly(services: Services, reading: _Reading) -> None:
+    """Wish for an answer about each task that should have been on a page and was on none."""
+    missing = sorted(reading.missing - {reading.leader})
+    for start in range(0, len(missing), _CHUNK):
+        async with services.database.transaction() as conn:
+            for task in missing[start : start + _CHUNK]:
+                locked = await tasks.lock(conn, task)
+                if locked is not None and locked.task.state in _RUNNING and not _asked_since(locked.task, reading):
+                    await change.commit(conn, reading.deal, locked, replace(locked.task, query_wanted=True))
+
+
+def _asked_since(task: Task, reading: _Reading) -> bool:
+    return task.last_polled_at is not None and task.last_polled_at >= reading.began
 
 
 async def _page(services: Services, reading: _Reading, number: int) -> ListAnswer:
@@ -149,6 +208,7 @@ async def _ours(services: Services, reading: _Reading, page: ListPage) -> dict[T
         )
     told: dict[TaskId, tuple[Named, Report]] = {}
     for each in found:
+        reading.missing.discard(each.id)
         report = theirs.get(each.provider_task_id or "") or (None if each.adopted else ours.get(each.id))
         if report is not None and not each.query_wanted and each.state is not State.SUCCEEDED:
             told[each.id] = (each, report)
@@ -158,9 +218,11 @@ async def _ours(services: Services, reading: _Reading, page: ListPage) -> dict[T
 async def _take(services: Services, reading: _Reading, told: Mapping[TaskId, tuple[Named, Report]]) -> None:
     """Apply what a page says of some tasks, in one transaction, and put their next polls off."""
     news = [task for task, (named, report) in told.items() if named.unsure or report.status in _TERMINAL]
+    waiting = [task for task in told if task in reading.sought]
     deal = reading.deal
     async with services.database.connection() as conn:
-        claimed = await turns.claim(conn, list(told), news=news)
+        await turns.keep(conn, deal.account.id, reading.kind, span=_TURN)
+        claimed = await turns.claim(conn, list(told), waiting=[*news, *waiting])
         awaited = deal.account.id in await jobs.held_accounts(conn)
     async with services.database.transaction() as conn:
         settled: list[Settled] = []
@@ -181,14 +243,14 @@ async def _apply(
         # The page may be older than the wish.
         return Later(timedelta())
     await reconcile.take_answer(conn, reading.deal, locked, report)
-    reading.seen.add(task)
+    reading.told.add(task)
     found = await tasks.get(conn, task)
     return Done() if found is None else reconcile.next_poll(services, reading.deal, found, awaited=awaited)
 
 
 async def _outcome(services: Services, reading: _Reading, job: Job) -> Outcome:
     """Return what becomes of the poll that began the reading."""
-    if reading.leader in reading.seen:
+    if reading.leader in reading.told:
         async with services.database.connection() as conn:
             found = await tasks.get(conn, reading.leader)
             awaited = reading.deal.account.id in await jobs.held_accounts(conn)

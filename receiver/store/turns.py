@@ -12,6 +12,9 @@ from receiver.core.model import AccountId, JobKind, State, TaskId
 from receiver.store.db import Connection, every, one
 from receiver.store.jobs import LEASE, Job
 
+#: Polls of one statement.
+MOST: Final = 10_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
@@ -26,13 +29,12 @@ class Named:
 
 
 MANY_WAIT: Final = """
--- store.turns.many_wait: whether so many polls became due after the list was last read
+-- store.turns.many_wait: whether so many other polls are due, or are being made, that a list may answer
 SELECT count(*) >= %(many)s AS many FROM (
-    SELECT FROM job
-     WHERE state = 'ready' AND kind = 'query' AND account = %(account)s
-       AND run_at > coalesce((SELECT read_at FROM list_turn WHERE account = %(account)s AND kind = %(kind)s),
-                             '-infinity')
-       AND EXISTS (SELECT FROM task WHERE task.id = job.subject AND task.kind = %(kind)s)
+    SELECT FROM job JOIN task ON task.id = job.subject
+     WHERE job.kind = 'query' AND job.state IN ('ready', 'leased') AND job.account = %(account)s
+       AND task.id <> %(task)s AND task.kind = %(kind)s AND task.state IN ('submitted', 'processing')
+       AND NOT task.query_wanted
      LIMIT %(many)s) AS x
 """
 
@@ -43,14 +45,40 @@ ON CONFLICT (account, kind) DO UPDATE SET taken_until = excluded.taken_until WHE
 RETURNING now() AS at
 """
 
-OLDEST: Final = """
--- store.turns.oldest: how far back the list must be read
-SELECT min(task.first_sent_at) AS at FROM job JOIN task ON task.id = job.subject
- WHERE job.state = 'ready' AND job.kind = 'query' AND job.account = %(account)s AND task.kind = %(kind)s
+KEEP: Final = """
+-- store.turns.keep: the reading goes on
+UPDATE list_turn SET taken_until = now() + %(span)s WHERE account = %(account)s AND kind = %(kind)s
+"""
+
+SOUGHT: Final = """
+-- store.turns.sought: the tasks whose polls are due, or about to be put off, and may wait for the list
+SELECT task.id, task.first_sent_at FROM job JOIN task ON task.id = job.subject
+ WHERE job.kind = 'query' AND job.state IN ('ready', 'leased') AND job.account = %(account)s
+   AND task.kind = %(kind)s AND task.state IN ('submitted', 'processing') AND NOT task.query_wanted
+ ORDER BY job.run_at LIMIT %(limit)s
+"""
+
+PUT_OFF: Final = """
+-- store.turns.put_off: the due polls that may wait for the end of the turn, all at once; each costs a claim otherwise
+WITH mine AS (
+    SELECT job.id FROM job JOIN task ON task.id = job.subject
+     WHERE job.kind = 'query' AND job.state = 'ready' AND job.account = %(account)s
+       AND task.kind = %(kind)s AND task.state IN ('submitted', 'processing') AND NOT task.query_wanted
+       AND task.due_at > now()
+     ORDER BY job.subject LIMIT %(limit)s FOR UPDATE OF job SKIP LOCKED
+)
+UPDATE job SET state = 'waiting', run_at = least(taken_until, now() + %(most)s)
+  FROM mine, list_turn
+ WHERE job.id = mine.id AND list_turn.account = %(account)s AND list_turn.kind = %(kind)s
+"""
+
+LEFT: Final = """
+-- store.turns.left: how long the turn is still another's
+SELECT least(taken_until - now(), %(most)s) AS wait FROM list_turn WHERE account = %(account)s AND kind = %(kind)s
 """
 
 GIVE: Final = """
--- store.turns.give: the next reading begins after a while; what was due before this one and not found is asked singly
+-- store.turns.give: the next reading begins after a while; *read_at* is for those who look at the database
 UPDATE list_turn SET taken_until = now() + %(pause)s, read_at = coalesce(%(read_at)s, read_at)
  WHERE account = %(account)s AND kind = %(kind)s
 """
@@ -65,11 +93,11 @@ SELECT id, provider_task_id, adopted, state, unsure, query_wanted FROM task
 """
 
 CLAIM: Final = """
--- store.turns.claim: the polls that nobody is at, of tasks with news also those that are not due yet
+-- store.turns.claim: the polls that nobody is at; of tasks with news, or that the reading is for, also waiting ones
 WITH mine AS (
     SELECT id FROM job
      WHERE kind = 'query' AND subject = ANY(%(tasks)s)
-       AND (state = 'ready' OR (state = 'waiting' AND subject = ANY(%(news)s)))
+       AND (state = 'ready' OR (state = 'waiting' AND subject = ANY(%(waiting)s)))
      ORDER BY subject FOR UPDATE SKIP LOCKED
 )
 UPDATE job
@@ -81,9 +109,9 @@ RETURNING job.id, kind, subject, account, lease_token AS token, wanted, attempt,
 """
 
 
-async def many_wait(conn: Connection, account: AccountId, kind: str, *, many: int) -> bool:
-    """Return whether at least *many* polls of *kind* became due since its list was last read."""
-    row = await one(conn, MANY_WAIT, {"account": account, "kind": kind, "many": many})
+async def many_wait(conn: Connection, account: AccountId, kind: str, *, beside: TaskId, many: int) -> bool:
+    """Return whether at least *many* polls of *kind* are due or under way that a list may answer, *beside* one."""
+    row = await one(conn, MANY_WAIT, {"account": account, "kind": kind, "task": beside, "many": many})
     return row is not None and bool(row["many"])
 
 
@@ -93,15 +121,31 @@ async def take(conn: Connection, account: AccountId, kind: str, *, span: timedel
     return None if row is None else row["at"]
 
 
+async def keep(conn: Connection, account: AccountId, kind: str, *, span: timedelta) -> None:
+    """Keep the turn for another *span*."""
+    await conn.execute(KEEP, {"account": account, "kind": kind, "span": span})
+
+
+async def sought(conn: Connection, account: AccountId, kind: str) -> dict[TaskId, datetime | None]:
+    """Return the tasks whose polls wait for a reading, those due longest first, with when each was sent (UTC)."""
+    rows = await every(conn, SOUGHT, {"account": account, "kind": kind, "limit": MOST})
+    return {TaskId(row["id"]): row["first_sent_at"] for row in rows}
+
+
+async def put_off(conn: Connection, account: AccountId, kind: str, *, most: timedelta) -> None:
+    """Let the polls that wait for a reading come back when the turn ends, after *most* at the latest."""
+    await conn.execute(PUT_OFF, {"account": account, "kind": kind, "most": most, "limit": MOST})
+
+
+async def left(conn: Connection, account: AccountId, kind: str, *, most: timedelta) -> timedelta:
+    """Return how long the turn is still taken, *most* at the most."""
+    row = await one(conn, LEFT, {"account": account, "kind": kind, "most": most})
+    return timedelta() if row is None else max(row["wait"], timedelta())
+
+
 async def give(conn: Connection, account: AccountId, kind: str, read_at: datetime | None, *, pause: timedelta) -> None:
     """End the turn; *read_at* is when a reading began that came to its end."""
     await conn.execute(GIVE, {"account": account, "kind": kind, "read_at": read_at, "pause": pause})
-
-
-async def oldest(conn: Connection, account: AccountId, kind: str) -> datetime | None:
-    """Return when the oldest task was sent whose poll is due (UTC)."""
-    row = await one(conn, OLDEST, {"account": account, "kind": kind})
-    return None if row is None else row["at"]
 
 
 async def named(
@@ -112,8 +156,8 @@ async def named(
     return [Named(**{**row, "state": State(row["state"])}) for row in await every(conn, NAMED, params)]
 
 
-async def claim(conn: Connection, tasks: Sequence[TaskId], *, news: Sequence[TaskId]) -> dict[TaskId, Job]:
-    """Lease the due query jobs of *tasks*, and those of *news* among them that are not due yet, by task."""
-    params = {"tasks": list(tasks), "news": list(news), "lease": LEASE, "token": uuid4()}
+async def claim(conn: Connection, tasks: Sequence[TaskId], *, waiting: Sequence[TaskId]) -> dict[TaskId, Job]:
+    """Lease the due query jobs of *tasks*, and those of *waiting* among them that are not due yet, by task."""
+    params = {"tasks": list(tasks), "waiting": list(waiting), "lease": LEASE, "token": uuid4()}
     rows = await every(conn, CLAIM, params)
     return {TaskId(row["subject"]): Job(**{**row, "kind": JobKind(row["kind"])}) for row in rows}

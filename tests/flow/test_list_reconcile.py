@@ -45,6 +45,13 @@ def singly(rig: Rig) -> list[str]:
     return [each.path.rpartition("/")[2] for each in rig.world.asked() if "pageNum" not in each.path]
 
 
+async def waiting(rig: Rig) -> int:
+    (row,) = await rig.sql(
+        "SELECT count(*) AS n FROM job WHERE kind = 'query' AND state = 'waiting' AND run_at > now()"
+    )
+    return int(row["n"])
+
+
 def small_pages(rig: Rig, size: int) -> None:
     profile: Profile = rig.services.deals[ACCOUNT].profile
     kinds = dict(profile.kinds) | {KIND: replace(profile.kinds[KIND], page_size=size)}
@@ -120,6 +127,65 @@ def test_one_process_reads_a_list_at_a_time(stage: Stage) -> None:
         assert settled is not None
         assert settled.delay is not None
         assert rig.world.asked() == []
+        # The others wait with it, and cost no claim each.
+        assert await waiting(rig) == 6
+        assert await rig.claim_due(JobKind.QUERY) is None
+
+    stage.play(story, concurrency=10)
+
+
+def test_a_reading_ends_with_the_last_that_it_is_for(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        small_pages(rig, 3)
+        tasks = await sent(rig, 6)
+        newest = [told(rig, task, n, "processing") for n, task in reversed(list(enumerate(tasks, 1)))]
+        rig.world.queries = [page(*newest[:3]), page(*newest[3:]), page(*newest[3:])]
+        await rig.work(JobKind.QUERY)
+        assert [path.partition("?")[2] for path in listed(rig)] == [f"pageNum={n}&pageSize=3" for n in (1, 2)]
+
+    stage.play(story, concurrency=10)
+
+
+def test_what_becomes_due_after_a_reading_waits_for_the_next_one(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        rig.with_profile(usual=timedelta(seconds=10))
+        tasks = await sent(rig, 5)
+        rig.world.queries = [page(*(told(rig, task, n, "processing") for n, task in enumerate(tasks, 1)))]
+        await rig.work(JobKind.QUERY)
+        rig.world.creates = [created("p9")]
+        late = await rig.accept()
+        await rig.work(JobKind.SUBMIT)
+        await rig.sql("UPDATE job SET run_at = now(), state = 'ready' WHERE subject = %(t)s", t=late)
+        job = await rig.claim_due(JobKind.QUERY)
+        assert job is not None
+        settled = await rig.handle(job)
+        assert (job.subject, len(listed(rig)), singly(rig)) == (late, 1, [])
+        assert settled is not None
+        assert settled.delay is not None
+        assert timedelta(seconds=15) < settled.delay <= timedelta(seconds=20)
+
+    stage.play(story, concurrency=10)
+
+
+def test_what_a_reading_misses_is_asked_singly_however_many_are_due(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        tasks = await sent(rig, 8)
+        rig.world.queries = [page(*(told(rig, task, n, "processing") for n, task in enumerate(tasks[:6], 1)))]
+        await rig.work(JobKind.QUERY)
+        assert len(listed(rig)) == 1
+        assert [(await rig.task(task)).query_wanted for task in tasks] == [False] * 6 + [True] * 2
+        for task in tasks:
+            await rig.forget_spacing(task)
+        rig.world.queries = [
+            rig.world.report("processing", task, task_id=f"p{n}") for n, task in ((7, tasks[6]), (8, tasks[7]))
+        ]
+        await rig.sql("UPDATE list_turn SET taken_until = now() - interval '1 s'")
+        for _ in range(2):
+            job = await rig.claim_due(JobKind.QUERY)
+            assert job is not None
+            await rig.handle(job)
+        assert singly(rig) == ["p7", "p8"]
+        assert [(await rig.state(task))[0] for task in tasks] == [State.PROCESSING] * 8
 
     stage.play(story, concurrency=10)
 
