@@ -31,7 +31,7 @@ _MANY: Final = 4
 #: One page, from connect to the last byte; a turn, kept while the reading goes on.
 _PAGE_TIMEOUT: Final = timedelta(seconds=30)
 _TURN: Final = timedelta(minutes=1)
-#: From a reading to the next: twice the usual run within these limits, as a page costs the same for one task as for 500.
+#: From a reading to the next: twice the usual run, in these limits; a page costs the same for one task as for 500.
 #: The shorter also after one that failed, and while tasks wait for a slot.
 _REST: Final = schedule.BUSY_PAUSE
 _SHORT_REST: Final = schedule.QUERY_SPACING
