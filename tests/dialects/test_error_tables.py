@@ -115,6 +115,7 @@ NEW_API: Final[Sequence[Row]] = [
     (400, bare("fail_to_fetch_task", json.dumps(bare(1201, EXISTS))), "exists", "unsure", "Kling's words within"),
     (400, bare("fail_to_fetch_task", json.dumps(bare(1301))), "refused", "unsure", ""),
     (429, bare("fail_to_fetch_task", json.dumps(bare(1303))), "busy", "busy", "Kling's status is handed on"),
+    (429, bare("fail_to_fetch_task", json.dumps(bare(1102))), "busy", "busy", "an account of the gateway's, not ours"),
     (500, bare("fail_to_fetch_task", json.dumps(bare(5000))), "unsure", "unsure", ""),
     (500, bare("do_request_failed"), "unsure", "unsure", ""),
     (400, bare("task_failed", "risk control"), "refused", "unsure", ""),
