@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from psycopg import sql
 
 from receiver.local.postgres import EmbeddedPostgres
@@ -26,6 +29,21 @@ def _evidence(request: pytest.FixtureRequest) -> Iterator[None]:
     """What a test drives on a deployment is what `docs/coverage.md` says of it."""
     with evidence.gathered(request.node.nodeid):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """A command that was run within a test has set the log up for a process of its own; the next test has not."""
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers, root.level
+    yield
+    if structlog.get_config()["processors"] is not before["processors"]:
+        root.handlers, root.level = handlers, level
+        structlog.configure(**before)
+        # What was logged by meanwhile has kept the other configuration.
+        for name, module in list(sys.modules.items()):
+            if name.startswith("receiver.") and (log := vars(module).get("log")) is not None:
+                vars(log).pop("bind", None)
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ def test_on_a_terminal_callbacks_and_accounts_are_tables(kept: Demo) -> None:
     assert callback in ask_on_terminal(kept, "callbacks", "list")
     assert "task_status" in ask_on_terminal(kept, "callbacks", "show", callback)
     assert "sandbox" in ask_on_terminal(kept, "accounts", "list")
-    assert "test-url" in ask_on_terminal(kept, "accounts", "show", "sandbox")
+    assert "concurrency" in ask_on_terminal(kept, "accounts", "show", "sandbox")
 
 
 def test_what_is_refused_is_said(kept: Demo) -> None:
