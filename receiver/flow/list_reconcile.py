@@ -37,8 +37,8 @@ _REST: Final = schedule.BUSY_PAUSE
 _SHORT_REST: Final = schedule.QUERY_SPACING
 #: The provider's clock and ours may differ, and it notes a task later than we send it.
 _MARGIN: Final = timedelta(minutes=5)
-#: Tasks of one transaction.
-_CHUNK: Final = 50
+#: Tasks of one transaction, which keeps the account from sending meanwhile.
+_CHUNK: Final = 10
 _TERMINAL: Final = frozenset({ProviderStatus.SUCCEEDED, ProviderStatus.FAILED})
 _RUNNING: Final = frozenset({State.SUBMITTED, State.PROCESSING})
 

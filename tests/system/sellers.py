@@ -14,7 +14,7 @@ DIRECTORY = "RECEIVER_PROFILES_DIR"
 #: Each shipped profile as it is, but for its times: the simulator's day is short.
 HASTY = """extends = "{house}"
 name = "{profile}"
-usual_seconds = 2
+usual_seconds = {usual}
 create_timeout_seconds = 10
 """
 #: A seller whom no document names, in the words of the guide for sellers of one's own.
@@ -68,8 +68,10 @@ NOISE = ("text-to-audio", {"prompt": "rain [fail]", "duration": 3})
 FILM = ("video-to-audio", {"video_url": "https://example.com/silent.mp4"})
 TALKIE = ("text2video", {"prompt": "waves on a pebble beach"})
 SOUNDSHOP_SELLER = Seller(house="soundshop", orders=(SOUND,), hints=True)
+DEERAPI = Seller(house="deerapi", orders=(SOUND, FILM, NOISE), hints=True)
+KLING = Seller(house="kling", orders=(SOUND, FILM, NOISE), enforced=True, finds=True)
 SELLERS = (
-    Seller(house="kling", orders=(SOUND, FILM, NOISE), enforced=True, finds=True),
+    KLING,
     Seller(
         house="kling-text2video",
         orders=(TALKIE, ("text-to-video", {"prompt": "waves on a pebble beach"})),
@@ -77,7 +79,7 @@ SELLERS = (
         finds=True,
     ),
     Seller(house="cometapi", orders=(SOUND, FILM), hints=True),
-    Seller(house="deerapi", orders=(SOUND, FILM, NOISE), hints=True),
+    DEERAPI,
     Seller(house="kkiai", orders=(SOUND, FILM), finds=True),
     Seller(house="kling-videos", orders=(FILM,), finds=True),
     # Callbacks of such a gateway may come from Kling, whose ids it does not know.
@@ -86,22 +88,24 @@ SELLERS = (
 )
 
 
-def variables(deployment: Deployment, sellers: Sequence[Seller] = SELLERS, *, slots: int = 200) -> dict[str, str]:
-    """Write the profiles of *sellers*, and return the settings of their accounts."""
+def variables(
+    deployment: Deployment, sellers: Sequence[Seller] = SELLERS, *, slots: int = 200, usual: int = 2
+) -> dict[str, str]:
+    """Write the profiles of *sellers*, whose tasks usually run so long, and return the settings of their accounts."""
     directory = deployment.directory / "profiles"
     directory.mkdir()
     given = {DIRECTORY: str(directory)}
     for seller in sellers:
-        given |= _account(deployment, seller, directory, slots)
+        given |= _account(deployment, seller, directory, slots, usual)
     return given
 
 
-def _account(deployment: Deployment, seller: Seller, directory: Path, slots: int) -> dict[str, str]:
+def _account(deployment: Deployment, seller: Seller, directory: Path, slots: int, usual: int) -> dict[str, str]:
     profile, text = f"hasty-{seller.house}", HASTY
     if seller is SOUNDSHOP_SELLER:
         profile, text = seller.house, SOUNDSHOP
     else:
-        text = text.format(house=seller.house, profile=profile)
+        text = text.format(house=seller.house, profile=profile, usual=usual)
     (directory / f"{profile}.toml").write_text(text)
     account = {
         "DIALECT": profile,
