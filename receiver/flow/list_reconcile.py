@@ -166,6 +166,7 @@ def _asked_since(task: Task, reading: _Reading) -> bool:
 async def _page(services: Services, reading: _Reading, number: int) -> ListAnswer:
     deal, spec = reading.deal, reading.deal.profile.kinds[reading.kind]
     async with services.database.connection() as conn:
+        await turns.keep(conn, deal.account.id, reading.kind, span=_TURN)
         left = await pace.wait(conn, deal)
     if left > timedelta():
         return Unsure("not asked", pace.spread(left, services.random()))

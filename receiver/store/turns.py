@@ -29,13 +29,20 @@ class Named:
 
 
 MANY_WAIT: Final = """
--- store.turns.many_wait: whether so many other polls are due, or are being made, that a list may answer
+-- store.turns.many_wait: whether so many other polls are due, or are being made, that a list may answer; each half has
+-- an index
 SELECT count(*) >= %(many)s AS many FROM (
-    SELECT FROM job JOIN task ON task.id = job.subject
-     WHERE job.kind = 'query' AND job.state IN ('ready', 'leased') AND job.account = %(account)s
-       AND task.id <> %(task)s AND task.kind = %(kind)s AND task.state IN ('submitted', 'processing')
-       AND NOT task.query_wanted
-     LIMIT %(many)s) AS x
+    (SELECT FROM job JOIN task ON task.id = job.subject
+      WHERE job.kind = 'query' AND job.state = 'ready' AND job.account = %(account)s
+        AND task.id <> %(task)s AND task.kind = %(kind)s AND task.state IN ('submitted', 'processing')
+        AND NOT task.query_wanted
+      LIMIT %(many)s)
+    UNION ALL
+    (SELECT FROM job JOIN task ON task.id = job.subject
+      WHERE job.kind = 'query' AND job.state = 'leased' AND job.account = %(account)s
+        AND task.id <> %(task)s AND task.kind = %(kind)s AND task.state IN ('submitted', 'processing')
+        AND NOT task.query_wanted
+      LIMIT %(many)s)) AS x
 """
 
 TAKE: Final = """
@@ -52,10 +59,12 @@ UPDATE list_turn SET taken_until = now() + %(span)s WHERE account = %(account)s 
 
 SOUGHT: Final = """
 -- store.turns.sought: the tasks whose polls are due, or about to be put off, and may wait for the list
-SELECT task.id, task.first_sent_at FROM job JOIN task ON task.id = job.subject
- WHERE job.kind = 'query' AND job.state IN ('ready', 'leased') AND job.account = %(account)s
+SELECT task.id, task.first_sent_at FROM task
+ WHERE task.id IN (SELECT subject FROM job WHERE kind = 'query' AND state = 'ready' AND account = %(account)s
+                   UNION ALL
+                   SELECT subject FROM job WHERE kind = 'query' AND state = 'leased' AND account = %(account)s)
    AND task.kind = %(kind)s AND task.state IN ('submitted', 'processing') AND NOT task.query_wanted
- ORDER BY job.run_at LIMIT %(limit)s
+ ORDER BY task.first_sent_at LIMIT %(limit)s
 """
 
 PUT_OFF: Final = """
@@ -127,7 +136,7 @@ async def keep(conn: Connection, account: AccountId, kind: str, *, span: timedel
 
 
 async def sought(conn: Connection, account: AccountId, kind: str) -> dict[TaskId, datetime | None]:
-    """Return the tasks whose polls wait for a reading, those due longest first, with when each was sent (UTC)."""
+    """Return the tasks whose polls wait for a reading, the oldest first, with when each was sent (UTC)."""
     rows = await every(conn, SOUGHT, {"account": account, "kind": kind, "limit": MOST})
     return {TaskId(row["id"]): row["first_sent_at"] for row in rows}
 
