@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m bench [ack] [jobs] [start] [--rounds N] [--seconds S] [--json]`."""
+"""Run the benchmarks: `python -m bench [ack] [jobs] [start] [reconcile] [--rounds N] [--seconds S] [--json]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import ack, jobs, machine, start
+from bench import ack, jobs, machine, reconcile, start
 from bench.figures import Figure, as_json, table
 from bench.parts import open_parts
 
@@ -25,13 +25,29 @@ def _jobs(rounds: int, seconds: float) -> tuple[list[Figure], list[str]]:
         return jobs.measure(parts, rounds=rounds, seconds=seconds)
 
 
-_SUITES: Final[dict[str, Suite]] = {"start": lambda rounds, _: start.measure(rounds=rounds), "ack": _ack, "jobs": _jobs}
+def _reconcile(_rounds: int, _seconds: float) -> tuple[list[Figure], list[str]]:
+    """Count once: a number of requests is no matter of speed."""
+    with open_parts() as parts:
+        return reconcile.measure(parts)
+
+
+_SUITES: Final[dict[str, Suite]] = {
+    "start": lambda rounds, _: start.measure(rounds=rounds),
+    "ack": _ack,
+    "jobs": _jobs,
+    "reconcile": _reconcile,
+}
+#: Those that run unless some are named; the others take a quarter of an hour.
+_USUAL: Final = ("start", "ack", "jobs")
+
+
+ROWS: Final = f"what to measure: {', '.join(_SUITES)}; by default {', '.join(_USUAL)}"
 
 
 def main() -> int:
     """Measure, print the result on standard output, and return 1 when a must does not hold."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"what to measure: {', '.join(_SUITES)}; all by default")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=ROWS)
     parser.add_argument("--rounds", type=int, default=3, help="how often each runs, in turn; medians count")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long one run takes, about")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
@@ -39,7 +55,7 @@ def main() -> int:
     if unknown := set(asked.rows) - set(_SUITES):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
     signal.signal(signal.SIGTERM, _terminated)
-    figures, notes = measure(asked.rows or tuple(_SUITES), rounds=asked.rounds, seconds=asked.seconds)
+    figures, notes = measure(asked.rows or _USUAL, rounds=asked.rounds, seconds=asked.seconds)
     if asked.json:
         print(as_json(machine.describe(), figures, notes))
     else:
