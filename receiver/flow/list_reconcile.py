@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -37,6 +37,8 @@ _REST: Final = schedule.BUSY_PAUSE
 _SHORT_REST: Final = schedule.QUERY_SPACING
 #: The provider's clock and ours may differ, and it notes a task later than we send it.
 _MARGIN: Final = timedelta(minutes=5)
+#: Pages that are read before what they say is applied: meanwhile new tasks would push the others onto later pages.
+_AHEAD: Final = 10
 #: Tasks of one transaction, which keeps the account from sending meanwhile.
 _CHUNK: Final = 10
 _TERMINAL: Final = frozenset({ProviderStatus.SUCCEEDED, ProviderStatus.FAILED})
@@ -132,20 +134,28 @@ async def _begin(conn: Connection, deal: Deal, leader: Task) -> _Reading | Later
 async def _read(services: Services, reading: _Reading) -> bool:
     """Read pages until all are found, or can be on no later page; return whether nothing came between."""
     until = min((sent for sent in reading.sought.values() if sent is not None), default=None)
+    told: dict[TaskId, tuple[Named, Report]] = {}
     for number in range(1, wire.LAST_PAGE + 1):
         answer = await _page(services, reading, number)
         if not isinstance(answer, ListPage):
             reading.trouble = answer
-            return False
+            break
         reading.pages = number
-        for chunk in _chunks(await _ours(services, reading, answer)):
-            await _take(services, reading, chunk)
-        last = min((each.created_at for each in answer.reports if each.created_at is not None), default=None)
-        if not reading.missing or answer.is_last:
-            return True
-        if until is not None and last is not None and last < until - _MARGIN:
-            return True
-    return True
+        told |= await _ours(services, reading, answer)
+        if _is_read(reading, answer, until):
+            break
+        if number % _AHEAD == 0:
+            await _take_all(services, reading, told)
+            told.clear()
+    await _take_all(services, reading, told)
+    return reading.trouble is None
+
+
+def _is_read(reading: _Reading, page: ListPage, until: datetime | None) -> bool:
+    """Return whether no later page can name one that the reading is for."""
+    last = min((each.created_at for each in page.reports if each.created_at is not None), default=None)
+    older = until is not None and last is not None and last < until - _MARGIN
+    return not reading.missing or page.is_last or older
 
 
 async def _ask_singly(services: Services, reading: _Reading) -> None:
@@ -216,6 +226,12 @@ async def _ours(services: Services, reading: _Reading, page: ListPage) -> dict[T
     return told
 
 
+async def _take_all(services: Services, reading: _Reading, told: Mapping[TaskId, tuple[Named, Report]]) -> None:
+    ordered = sorted(told)
+    for start in range(0, len(ordered), _CHUNK):
+        await _take(services, reading, {task: told[task] for task in ordered[start : start + _CHUNK]})
+
+
 async def _take(services: Services, reading: _Reading, told: Mapping[TaskId, tuple[Named, Report]]) -> None:
     """Apply what a page says of some tasks, in one transaction, and put their next polls off."""
     news = [task for task, (named, report) in told.items() if named.unsure or report.status in _TERMINAL]
@@ -263,11 +279,3 @@ async def _outcome(services: Services, reading: _Reading, job: Job) -> Outcome:
             return await reconcile.account_refused(services, reading.deal, reading.leader, reading.trouble)
         case trouble:
             return reconcile.refused(trouble)
-
-
-def _chunks(
-    told: Mapping[TaskId, tuple[Named, Report]],
-) -> Iterator[dict[TaskId, tuple[Named, Report]]]:
-    ordered = sorted(told)
-    for start in range(0, len(ordered), _CHUNK):
-        yield {task: told[task] for task in ordered[start : start + _CHUNK]}

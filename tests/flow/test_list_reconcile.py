@@ -146,6 +146,21 @@ def test_a_reading_ends_with_the_last_that_it_is_for(stage: Stage) -> None:
     stage.play(story, concurrency=10)
 
 
+def test_what_was_read_before_a_page_that_fails_counts(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        small_pages(rig, 3)
+        tasks = await sent(rig, 6)
+        newest = [told(rig, task, n, "processing") for n, task in reversed(list(enumerate(tasks, 1)))]
+        rig.world.queries = [page(*newest[:3]), HTML]
+        settled = await rig.work(JobKind.QUERY)
+        assert settled is not None
+        assert settled.error == "provider_unreachable"
+        states = [(await rig.state(task))[0] for task in tasks]
+        assert states == [State.SUBMITTED] * 3 + [State.PROCESSING] * 3
+
+    stage.play(story, concurrency=10)
+
+
 def test_what_becomes_due_after_a_reading_waits_for_the_next_one(stage: Stage) -> None:
     async def story(rig: Rig) -> None:
         rig.with_profile(usual=timedelta(seconds=10))
