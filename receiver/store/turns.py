@@ -58,11 +58,15 @@ UPDATE list_turn SET taken_until = now() + %(span)s WHERE account = %(account)s 
 """
 
 SOUGHT: Final = """
--- store.turns.sought: the tasks whose polls are due, or about to be put off, and may wait for the list
+-- store.turns.sought: the tasks whose polls are due, about to be put off, or not yet ready though their time has come,
+-- and may wait for the list
 SELECT task.id, task.first_sent_at FROM task
  WHERE task.id IN (SELECT subject FROM job WHERE kind = 'query' AND state = 'ready' AND account = %(account)s
                    UNION ALL
-                   SELECT subject FROM job WHERE kind = 'query' AND state = 'leased' AND account = %(account)s)
+                   SELECT subject FROM job WHERE kind = 'query' AND state = 'leased' AND account = %(account)s
+                   UNION ALL
+                   SELECT subject FROM job WHERE kind = 'query' AND state = 'waiting' AND account = %(account)s
+                      AND NOT held AND run_at <= now())
    AND task.kind = %(kind)s AND task.state IN ('submitted', 'processing') AND NOT task.query_wanted
  ORDER BY task.first_sent_at LIMIT %(limit)s
 """
