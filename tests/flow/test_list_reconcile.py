@@ -146,6 +146,23 @@ def test_a_reading_ends_with_the_last_that_it_is_for(stage: Stage) -> None:
     stage.play(story, concurrency=10)
 
 
+def test_a_reading_is_also_for_those_whose_time_has_come_and_whom_no_sweep_has_seen(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        small_pages(rig, 3)
+        oldest, *others = tasks = await sent(rig, 6)
+        await rig.sql("UPDATE job SET run_at = now() - interval '1 s' WHERE subject = %(t)s", t=oldest)
+        await rig.sql("UPDATE job SET run_at = now(), state = 'ready' WHERE subject = ANY(%(t)s)", t=others)
+        newest = [told(rig, task, n, "processing") for n, task in reversed(list(enumerate(tasks, 1)))]
+        rig.world.queries = [page(*newest[:3]), page(*newest[3:])]
+        job = await rig.claim_due(JobKind.QUERY)
+        assert job is not None
+        await rig.handle(job)
+        assert len(listed(rig)) == 2
+        assert (await rig.state(oldest))[0] is State.PROCESSING
+
+    stage.play(story, concurrency=10)
+
+
 def test_what_was_read_before_a_page_that_fails_counts(stage: Stage) -> None:
     async def story(rig: Rig) -> None:
         small_pages(rig, 3)
