@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 _MANY: Final = 4
 #: One page, from connect to the last byte; a turn, kept while the reading goes on.
 _PAGE_TIMEOUT: Final = timedelta(seconds=30)
-_TURN: Final = timedelta(minutes=1)
+_TURN: Final = timedelta(seconds=45)
 #: From a reading to the next: twice the usual run, in these limits; a page costs the same for one task as for 500.
 #: The shorter also after one that failed, and while tasks wait for a slot.
 _REST: Final = schedule.BUSY_PAUSE
