@@ -22,7 +22,7 @@ run: setup ## run the service (embedded database and store unless settings name 
 	$(BIN)/receiver serve
 
 test: setup ## every test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: setup ## the pure rules: no database, no network, seconds
 	$(BIN)/python -m pytest -q --disable-socket tests/core tests/dialects
