@@ -54,9 +54,10 @@ class Run:
 def measure(parts: Parts) -> tuple[list[Figure], list[str]]:
     """Settle quiet tasks with a provider's list, then without; return a figure for each."""
     figures, notes = [], []
+    keys = Keys(secrets.token_hex(32), "")
     for name, (must, goal) in BARS.items():
         tasks = TASKS[name]
-        found = settle(parts, _HOUSES[name], tasks)
+        found = settle(parts, keys, _HOUSES[name], tasks)
         given = float(found.requests) if name == "list" else found.requests / tasks
         unit = f"requests for {tasks:,}" if name == "list" else "requests a task"
         figures.append(
@@ -74,14 +75,14 @@ def measure(parts: Parts) -> tuple[list[Figure], list[str]]:
     return figures, notes
 
 
-def settle(parts: Parts, house: str, tasks: int) -> Run:
+def settle(parts: Parts, keys: Keys, house: str, tasks: int) -> Run:
     """
     Submit *tasks* to one house of the sandbox without any callback, and wait until all are archived.
 
     Raises:
         RuntimeError: It took too long, or a task ended otherwise.
     """
-    with _service(replace(parts, pin=False), house) as (service, key, sandbox, sandbox_key):
+    with _service(replace(parts, pin=False), keys, house) as (service, key, sandbox, sandbox_key):
         began = time.monotonic()
         for first in range(0, tasks, BATCH):
             _submit(service, key, house, min(BATCH, tasks - first))
@@ -93,7 +94,7 @@ def settle(parts: Parts, house: str, tasks: int) -> Run:
 
 
 @contextmanager
-def _service(parts: Parts, house: str) -> Iterator[tuple[str, str, str, str]]:
+def _service(parts: Parts, keys: Keys, house: str) -> Iterator[tuple[str, str, str, str]]:
     """Run the sandbox, a web and a worker, all as released; yield the URLs and keys of service and sandbox."""
     with psycopg.connect(parts.database_url, autocommit=True) as conn:
         conn.execute(_EMPTY)
@@ -109,7 +110,7 @@ def _service(parts: Parts, house: str) -> Iterator[tuple[str, str, str, str]]:
         "ALLOW_CIDRS": json.dumps([f"{HOST}/32"]),
         "ALLOW_HTTP": "true",
     }
-    env = service_environment(parts, Keys(secrets.token_hex(32), ""), ports["web"])
+    env = service_environment(parts, keys, ports["web"])
     env = {name: value for name, value in env.items() if "_ACCOUNTS__" not in name}
     env |= {f"RECEIVER_ACCOUNTS__{house.upper()}__{name}": value for name, value in account.items()}
     simulated = [f"--state-dir={parts.directory / house}", "--concurrency=0", f"--clips={CLIPS}", "--lose=1"]
