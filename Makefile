@@ -21,8 +21,11 @@ demo-all: setup ## the same with every provider that has a profile, each with it
 run: setup ## run the service (embedded database and store unless settings name others)
 	$(BIN)/receiver serve
 
-test: setup ## every test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: setup ## the tests, but for those of outages that last minutes
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long"
+
+test-long: setup ## outages of provider and bucket that last
+	$(BIN)/python -m pytest -m long
 
 test-fast: setup ## the pure rules: no database, no network, seconds
 	$(BIN)/python -m pytest -q --disable-socket tests/core tests/dialects
@@ -71,4 +74,4 @@ requirements: ## pin anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra video --extra test --extra check -c requirements/local.txt -o requirements/dev.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra bench -c requirements/dev.txt -o requirements/bench.txt
 
-.PHONY: help setup demo demo-all run test test-fast check deploy-check docs docs-serve docs-generate recordings coverage-page bench chaos requirements
+.PHONY: help setup demo demo-all run test test-long test-fast check deploy-check docs docs-serve docs-generate recordings coverage-page bench chaos requirements

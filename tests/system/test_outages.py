@@ -7,11 +7,15 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
+import pytest
+
 from tests.system.deployment import ACCOUNT, Deployment, Order, Service, Stopwatch
 from tests.system.judging import require_all_archived
 from tests.system.objects import bucket_behind_proxy
 from tests.system.processes import until
 from tests.system.proxy import Fate
+
+pytestmark = pytest.mark.long
 
 TASKS = 24
 MANY = 200
