@@ -10,9 +10,9 @@ from tests.system.processes import until
 from tests.system.sellers import DEERAPI, KLING, SOUND, Shopping, variables
 
 #: The one has a list, the other none.
-QUIET = ((replace(KLING, orders=(SOUND,)), 520), (replace(DEERAPI, orders=(SOUND,)), 80))
-#: Pages that 520 tasks may cost, which fill more than one; and single questions for each task without a list.
-PAGES = 12
+QUIET = ((replace(KLING, orders=(SOUND,)), 400), (replace(DEERAPI, orders=(SOUND,)), 60))
+#: Pages that 400 tasks may cost, also where creates go out slowly; and single questions for each task without a list.
+PAGES = 10
 QUESTIONS = 2.5
 SETTLED = "SELECT account, count(*) FROM task WHERE state IN ('succeeded', 'archived') GROUP BY 1"
 
