@@ -30,8 +30,9 @@ def ask_on_terminal(kept: Demo, *arguments: str) -> str:
 
 
 def archived(kept: Demo) -> str:
-    """The id of an archived task."""
-    return ask(kept, "list", "--state", "archived", "--limit", "1").stdout.split("\t")[0]
+    """The id of an archived task that has an mp3 and a wav; one made of a video may have an mp4 too."""
+    filters = ("--state", "archived", "--kind", "text-to-audio", "--limit", "1")
+    return ask(kept, "list", *filters).stdout.split("\t")[0]
 
 
 def test_submit_in_a_pipe_prints_the_id_alone_and_the_task_gets_archived(kept: Demo) -> None:
