@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m bench [ack] [jobs] [start] [reconcile] [--rounds N] [--seconds S] [--json]`."""
+"""Run the benchmarks: `python -m bench [ROW]... [--rounds N] [--seconds S] [--json]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import ack, jobs, machine, reconcile, start
+from bench import ack, burst, jobs, machine, reconcile, start
 from bench.figures import Figure, as_json, table
 from bench.parts import open_parts
 
@@ -18,6 +18,11 @@ Suite = Callable[[int, float], tuple[list[Figure], list[str]]]
 def _ack(rounds: int, seconds: float) -> tuple[list[Figure], list[str]]:
     with open_parts() as parts:
         return ack.measure(parts, rounds=rounds, seconds=seconds)
+
+
+def _burst(rounds: int, _seconds: float) -> tuple[list[Figure], list[str]]:
+    with open_parts() as parts:
+        return burst.measure(parts, rounds=rounds)
 
 
 def _jobs(rounds: int, seconds: float) -> tuple[list[Figure], list[str]]:
@@ -34,11 +39,12 @@ def _reconcile(_rounds: int, _seconds: float) -> tuple[list[Figure], list[str]]:
 _SUITES: Final[dict[str, Suite]] = {
     "start": lambda rounds, _: start.measure(rounds=rounds),
     "ack": _ack,
+    "burst": _burst,
     "jobs": _jobs,
     "reconcile": _reconcile,
 }
 #: Those that run unless some are named; the others take a quarter of an hour.
-_USUAL: Final = ("start", "ack", "jobs")
+_USUAL: Final = ("start", "ack", "burst", "jobs")
 
 
 ROWS: Final = f"what to measure: {', '.join(_SUITES)}; by default {', '.join(_USUAL)}"

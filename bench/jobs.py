@@ -106,4 +106,4 @@ def _adder(engine: Engine) -> Add:
 
 def _wish(subject: int) -> Wanted:
     by = datetime.now(UTC) + timedelta(seconds=secrets.randbelow(30 * 86_400))
-    return Wanted(kind=JobKind.ADVANCE, subject=subject, account=AccountId(ACCOUNT), deliver_by=by)
+    return Wanted(kind=JobKind.QUERY, subject=subject, account=AccountId(ACCOUNT), deliver_by=by)

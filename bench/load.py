@@ -21,6 +21,7 @@ from typing import Final
 
 from bench import machine, posts
 from bench.parts import HOST, Keys
+from receiver.core.model import TaskId
 
 #: Tasks that the callbacks are for.
 TASKS: Final = 2000
@@ -44,6 +45,8 @@ class Order:
     #: Requests to prepare; the run ends early when they are used up.
     supply: int
     server_pid: int
+    #: Whose life the callbacks tell, in any order, and no more; empty: of tasks that nobody knows.
+    tasks: tuple[TaskId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +166,11 @@ def _status(data: bytes) -> str | None:
 def main() -> None:
     order = Order(**json.load(sys.stdin))
     keys = Keys(callback=order.callback_secret, webhook=order.webhook_secret)
-    paths = [order.path] if order.path is not None else posts.paths(keys, TASKS)
-    supply = list(islice(posts.requests(paths, keys, order.port), order.supply))
+    if order.tasks:
+        made = posts.lives(order.tasks, keys, order.port)
+    else:
+        made = posts.requests([order.path] if order.path is not None else posts.paths(keys, TASKS), keys, order.port)
+    supply = list(islice(made, order.supply))
     gc.freeze()
     gc.disable()
     print(json.dumps(asdict(Loop(order, supply).run())))

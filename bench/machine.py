@@ -84,6 +84,23 @@ def _family() -> set[str]:
     return found
 
 
+def family_of(name: str) -> list[int]:
+    """Return the processes of that name that we have started, ourselves or through others."""
+    return [int(pid) for pid in _family() if _name(pid) == name]
+
+
+def busy_with(name: str) -> float:
+    """Return the CPU seconds that those processes have used, and such of their children as have ended."""
+    return sum(sum(_ticks(str(pid))) for pid in family_of(name)) / os.sysconf("SC_CLK_TCK")
+
+
+def _name(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def _ticks(pid: str) -> list[int]:
     """Return the clock ticks of a process in user and system mode, and those of its children that have ended."""
     return [int(field) for field in _fields(pid)[11:15]]

@@ -24,7 +24,7 @@ from receiver import wiring
 from receiver.core.model import JobKind
 from receiver.flow.outcome import Done, Outcome
 from receiver.flow.services import Services
-from receiver.jobs.worker import HANDLERS, SLOTS, Worker
+from receiver.jobs.worker import HANDLERS, SLOTS, Worker, single
 from receiver.settings import Settings
 from receiver.store.jobs import Job
 from receiver.telemetry import logs
@@ -85,8 +85,8 @@ async def ours(amount: int, concurrency: int) -> None:
     async with wiring.open_services(settings) as services:
         worker = Worker(
             services,
-            handlers={**HANDLERS, JobKind.ADVANCE: nothing},
-            slots={**SLOTS, JobKind.ADVANCE: concurrency},
+            handlers={**HANDLERS, JobKind.QUERY: single(nothing)},
+            slots={**SLOTS, JobKind.QUERY: concurrency},
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.run())

@@ -186,18 +186,22 @@ async def _retry_media(conn: Connection, deal: Deal, locked: Locked) -> None:
     """Fetch again what is expired or invalid, with a fresh link."""
     task = locked.task
     decision = lifecycle.follow(task, Seen.RETRY_MEDIA)
-    rows = []
-    for asset in task.assets:
-        if asset.state is AssetState.STORED:
-            rows.append(asset)
-            continue
-        gone_at = max(asset.gone_at, locked.now + deadlines.GRACE)
-        again = replace(asset, state=AssetState.PENDING, error=None, invalid_fetches=0, gone_at=gone_at)
-        rows.append(await assets.save(conn, again) or asset)
+    stored = [asset for asset in task.assets if asset.state is AssetState.STORED]
+    again = [
+        replace(
+            asset,
+            state=AssetState.PENDING,
+            error=None,
+            invalid_fetches=0,
+            gone_at=max(asset.gone_at, locked.now + deadlines.GRACE),
+        )
+        for asset in task.assets
+        if asset.state is not AssetState.STORED
+    ]
     after = replace(
         task,
         state=decision.state,
-        assets=tuple(rows),
+        assets=(*stored, *await assets.save(conn, again)),
         reason=None,
         detail=None,
         attention=None,

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Final
 
 import structlog
 
@@ -10,43 +15,64 @@ from receiver import telemetry
 from receiver.core import lifecycle
 from receiver.core.errors import CallbackUnreadable
 from receiver.core.lifecycle import Decision, Seen
-from receiver.core.model import ENDS, AccountId, CallbackId, JobKind, ProviderStatus, Report, State, Task, TaskId, Trust
+from receiver.core.model import ENDS, AccountId, CallbackId, JobKind, Report, State, Task, TaskId, Trust
 from receiver.dialects import wire
 from receiver.flow import change
 from receiver.flow.change import Heard
-from receiver.flow.outcome import Done, Outcome
+from receiver.flow.draft import Draft
+from receiver.flow.outcome import Done, Later, Outcome
 from receiver.flow.services import Deal, Services
-from receiver.store import events, inbox, tasks
+from receiver.store import db, events, inbox, tasks
 from receiver.store.db import Connection
 from receiver.store.events import Event
-from receiver.store.inbox import Callback
+from receiver.store.inbox import Callback, Read
 from receiver.store.jobs import Job
 from receiver.store.tasks import Locked
+from receiver.telemetry import logs
 
 log = structlog.get_logger(__name__)
 
 
-async def advance(services: Services, job: Job) -> Outcome:
+#: How long to wait, once more each time, for a task that another transaction has locked: most last milliseconds.
+_PAUSES: Final = (0.01, 0.04, 0.0)
+#: And when it is still locked then: nobody waits for it, its callbacks come back.
+_LOCKED: Final = timedelta(seconds=0.5)
+
+
+async def advance(services: Services, mine: Sequence[Job]) -> list[Outcome]:
     """
-    Handle an `advance` job: read one kept callback and apply it; doing so twice has no second effect.
+    Handle `advance` jobs: read their kept callbacks and apply them together; doing so twice has no second effect.
 
     Raises:
-        StoreUnavailable: Nothing was recorded.
+        StoreUnavailable: Nothing was recorded, or it is recorded already.
     """
+    left = {CallbackId(job.subject) for job in mine}
+    for pause in _PAUSES:
+        left = await _read(services, left)
+        if not left:
+            break
+        await asyncio.sleep(pause)
+    return [Later(_LOCKED) if job.subject in left else Done() for job in mine]
+
+
+async def _read(services: Services, wanted: Collection[CallbackId]) -> set[CallbackId]:
+    """Apply in one transaction those callbacks whose tasks nobody else has locked; return the others."""
     async with services.database.transaction() as conn:
-        callback = await inbox.get(conn, CallbackId(job.subject))
-        if callback is None or callback.outcome is not None:
-            return Done()
-        outcome, told = await _interpret(conn, services, callback)
-        await inbox.processed(conn, callback.id, outcome, told)
-    telemetry.CALLBACKS_ADVANCED.labels(outcome=outcome).inc()
-    log.info("callback.advanced", callback_id=callback.id, task_id=callback.task_id, outcome=outcome)
-    return Done()
+        callbacks = [each for each in await inbox.of(conn, wanted) if each.outcome is None]
+        locked, busy = await tasks.lock_free(conn, {each.task_id for each in callbacks})
+        changes, read = Draft(conn), []
+        for callback in callbacks:
+            if callback.task_id not in busy:
+                with logs.within({"callback_id": str(callback.id)}):
+                    read.append(await _interpret(changes, services, locked.get(callback.task_id), callback))
+        await changes.write()
+        await inbox.processed(conn, read)
+    return {each.id for each in callbacks if each.task_id in busy}
 
 
-async def hear(conn: Connection, deal: Deal, locked: Locked, report: Report, trust: Trust) -> str:
+async def hear(changes: Draft, deal: Deal, locked: Locked, report: Report, trust: Trust) -> str:
     """
-    Apply *report* to a locked task, which may carry notes of the caller that are not written yet.
+    Add to *changes* what *report* does to a locked task, which may carry notes of the caller that are not written yet.
 
     Returns what became of it: "moved", "noted" (without effect), "hinted" (the
     next poll comes sooner), "asked" (only the provider's own answer can settle
@@ -55,32 +81,33 @@ async def hear(conn: Connection, deal: Deal, locked: Locked, report: Report, tru
     task = locked.task
     report = replace(report, media=lifecycle.align(task, deal.wanted(task.kind, report, trust)))
     if _contradicts_ids(task, report):
-        return await _cross_wired(conn, deal, locked, trust)
+        return _cross_wired(changes, deal, locked, trust)
     decision = lifecycle.report_on(task, report, trust, now=locked.now, has_query=deal.profile.query)
     if decision.ask:
-        return await _hinted(conn, deal, Locked(await _with_hint(conn, task, report), locked.now), trust, decision)
+        hinted = Locked(await _with_hint(changes, task, report), locked.now)
+        return _hinted(changes, deal, hinted, trust, decision)
     trusted = lifecycle.is_trusted(trust, has_query=deal.profile.query)
     if not trusted or (trust is not Trust.CONFIRMED and not _teaches(task, report, decision)):
         return "noted"
-    written = await change.apply_report(conn, deal, locked, Heard(report, trust, decision))
+    written = change.apply_report(changes, deal, locked, Heard(report, trust, decision))
     return "noted" if decision.event is None and written.state is task.state and not decision.media else "moved"
 
 
-async def _hinted(conn: Connection, deal: Deal, locked: Locked, trust: Trust, decision: Decision) -> str:
+def _hinted(changes: Draft, deal: Deal, locked: Locked, trust: Trust, decision: Decision) -> str:
     """Ask about what would change something; that a task runs is no news worth a question of its own."""
     if locked.task.state is State.SUBMITTED and decision.seen is Seen.PROCESSING:
-        await change.hasten(conn, deal, locked)
+        change.hasten(changes, deal, locked)
         return "hinted"
-    await ask(conn, deal, locked, Event(locked.task.id, "task.hinted", {"trust": trust, "seen": decision.seen}))
+    _ask(changes, deal, locked, Event(locked.task.id, "task.hinted", {"trust": trust, "seen": decision.seen}))
     return "asked"
 
 
-async def _with_hint(conn: Connection, task: Task, report: Report) -> Task:
+async def _with_hint(changes: Draft, task: Task, report: Report) -> Task:
     """Note by which id the provider can be asked, while no reply of its own has told; never by another task's."""
     hinted = report.provider_task_id
     if hinted is None or task.provider_task_id is not None:
         return task
-    owner = await tasks.at_provider(conn, task.account, hinted)
+    owner = await changes.at_provider(task.account, hinted)
     return task if owner not in {None, task.id} else replace(task, hinted_id=hinted)
 
 
@@ -97,8 +124,14 @@ def _teaches(task: Task, report: Report, decision: Decision) -> bool:
 
 async def ask(conn: Connection, deal: Deal, locked: Locked, event: Event) -> None:
     """Make the provider's own answer come soon: something was seen that it alone can settle."""
+    changes = Draft(conn)
+    _ask(changes, deal, locked, event)
+    await changes.write()
+
+
+def _ask(changes: Draft, deal: Deal, locked: Locked, event: Event) -> None:
     told = [] if locked.task.query_wanted else [event]
-    await change.commit(conn, deal, locked, replace(locked.task, query_wanted=deal.profile.query), told)
+    change.draft(changes, deal, locked, replace(locked.task, query_wanted=deal.profile.query), told)
 
 
 async def give_up(services: Services, job: Job, error: str) -> None:
@@ -106,34 +139,39 @@ async def give_up(services: Services, job: Job, error: str) -> None:
     async with services.database.transaction() as conn:
         subject = task_of(job)
         if job.kind is JobKind.ADVANCE:
-            callback = await inbox.get(conn, CallbackId(job.subject))
-            subject = callback.task_id if callback is not None else subject
+            subject = next((each.task_id for each in await inbox.of(conn, [CallbackId(job.subject)])), subject)
         locked = await tasks.lock(conn, subject)
         if locked is None or locked.task.attention == "job_dead":
             return
         # Not by `commit`: it would want the jobs that the task needs, and so wake the dead one.
-        await tasks.move(conn, replace(locked.task, attention="job_dead"))
+        await tasks.move(conn, [replace(locked.task, attention="job_dead")])
         await events.add(conn, [Event(subject, "task.job_dead", {"kind": job.kind, "error": error})])
 
 
-async def _interpret(
-    conn: Connection, services: Services, callback: Callback
-) -> tuple[inbox.Outcome, ProviderStatus | None]:
-    """Apply a callback; return what became of it, and the status that it gave its task."""
-    locked = await tasks.lock(conn, callback.task_id)
+async def _interpret(changes: Draft, services: Services, locked: Locked | None, callback: Callback) -> Read:
+    """Add to *changes* what a callback does to its task, and return what became of it."""
     deal = services.deals.get(AccountId(callback.account))
     if locked is None or deal is None or locked.task.account != callback.account:
-        return inbox.Outcome.ORPHAN, None
+        return _told(callback, Read(callback.id, inbox.Outcome.ORPHAN))
+    locked = changes.latest(locked)
     try:
         report = wire.read_callback(deal.profile, locked.task.kind, callback.body)
     except CallbackUnreadable as exc:
-        log.warning("callback.unreadable", callback_id=callback.id, task_id=callback.task_id, error=exc.code)
+        log.warning("callback.unreadable", task_id=callback.task_id, error=exc.code)
         if locked.task.state not in ENDS:
-            await ask(conn, deal, locked, Event(locked.task.id, "callback.unreadable", {"callback": str(callback.id)}))
-        return inbox.Outcome.UNREADABLE, None
+            _ask(changes, deal, locked, Event(locked.task.id, "callback.unreadable", {"callback": str(callback.id)}))
+        return _told(callback, Read(callback.id, inbox.Outcome.UNREADABLE))
     trust = Trust.SIGNED if callback.verified else Trust.TOKEN
-    outcome = inbox.Outcome(await hear(conn, deal, locked, report, trust))
-    return outcome, None if outcome is inbox.Outcome.CROSS_WIRED else report.status
+    outcome = inbox.Outcome(await hear(changes, deal, locked, report, trust))
+    told = None if outcome is inbox.Outcome.CROSS_WIRED else report.status
+    return _told(callback, Read(callback.id, outcome, told))
+
+
+def _told(callback: Callback, read: Read) -> Read:
+    """Count and log what became of a callback, once that is written."""
+    db.on_commit(telemetry.CALLBACKS_ADVANCED.labels(outcome=read.outcome).inc)
+    db.on_commit(partial(log.info, "callback.advanced", task_id=callback.task_id, outcome=read.outcome))
+    return read
 
 
 def _contradicts_ids(task: Task, report: Report) -> bool:
@@ -144,12 +182,12 @@ def _contradicts_ids(task: Task, report: Report) -> bool:
     return known is not None and report.provider_task_id is not None and report.provider_task_id != known
 
 
-async def _cross_wired(conn: Connection, deal: Deal, locked: Locked, trust: Trust) -> str:
+def _cross_wired(changes: Draft, deal: Deal, locked: Locked, trust: Trust) -> str:
     """Note a report about another task; a callback's makes us ask, an answer's would only repeat itself."""
     task = locked.task
     wanted = task.query_wanted or (deal.profile.query and trust is not Trust.CONFIRMED)
     after = replace(task, query_wanted=wanted, attention="cross_wired", hinted_id=None)
-    await change.commit(conn, deal, locked, after, [Event(task.id, "task.cross_wired", {"trust": trust})])
+    change.draft(changes, deal, locked, after, [Event(task.id, "task.cross_wired", {"trust": trust})])
     return "cross_wired"
 
 

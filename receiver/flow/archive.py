@@ -319,9 +319,10 @@ async def _save(
     conn: Connection, rows: dict[AssetId, Asset], asset: Asset, story: list[Event], *, cut_from: bytes | None = None
 ) -> bool:
     """Write the row of *asset* and what is told of it; False when it stays as it is."""
-    saved = await assets.save(conn, asset)
-    if saved is None:
+    written = await assets.save(conn, [asset])
+    if not written:
         return False
+    (saved,) = written
     rows[saved.id] = saved
     if saved.state is AssetState.STORED:
         data = {"key": saved.key, "bytes": saved.size, "sha256": (saved.sha256 or b"").hex()}

@@ -1,9 +1,10 @@
 """
 The one way in which a task changes.
 
-The caller locks the task, works out what it shall be, and hands it to `commit`,
-which recomputes the state from the assets and writes task, assets, events and
-the follow-up jobs in the same transaction. Lock order: task, asset, account, job.
+The caller locks the task, works out what it shall be, and hands it to `draft`,
+which recomputes the state from the assets and notes task, assets, events and
+the follow-up jobs, to be written in the same transaction; `commit` writes them
+at once. Lock order: task, asset, account, job.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from receiver.core.model import (
     Trust,
 )
 from receiver.dialects import links
-from receiver.flow import pace
+from receiver.flow.draft import Draft
 from receiver.flow.services import Deal
-from receiver.store import accounts, assets, db, events, jobs, tasks
+from receiver.store import accounts, assets, db
 from receiver.store.db import Connection
 from receiver.store.events import Event
 from receiver.store.jobs import Wanted
@@ -71,8 +72,25 @@ async def commit(
     fetch: bool = False,
     ask_after: timedelta = timedelta(),
 ) -> Task:
+    """Write what `draft` notes, and return the task as written."""
+    changes = Draft(conn)
+    written = draft(changes, deal, locked, after, told, fetch=fetch, ask_after=ask_after)
+    await changes.write()
+    return written
+
+
+def draft(
+    changes: Draft,
+    deal: Deal,
+    locked: Locked,
+    after: Task,
+    told: Sequence[Event] = (),
+    *,
+    fetch: bool = False,
+    ask_after: timedelta = timedelta(),
+) -> Task:
     """
-    Write *after*, the events that led there, and its jobs; return the task as written.
+    Add to *changes* the task *after*, the events that led there, and its jobs; return the task as it will be written.
 
     The caller holds the task's row lock, has saved changed assets already, and
     tells of a change of state that it made itself. *fetch*: there are links to
@@ -87,11 +105,10 @@ async def commit(
     if settled.attention == keeping.NOT_CUT != before.attention:
         story.append(Event(after.id, "asset.not_cut", {"needs": cut.EXTRA}))
     after = _calmed(_timed(deal, before, settled, now))
-    await tasks.move(conn, after)
-    await events.add(conn, story)
+    changes.move(after, story)
     if before.state in HOLDING_SLOT and after.state not in HOLDING_SLOT:
-        await release_held(conn, deal)
-    await _follow_up(conn, deal, locked, after, fetch=fetch, ask_after=ask_after)
+        changes.free(deal)
+    _follow_up(changes, deal, locked, after, fetch=fetch, ask_after=ask_after)
     for event in story:
         told_of = {"task_id": after.id, "account": after.account, **_why(after), **event.data}
         db.on_commit(partial(log.info, event.type, **told_of))
@@ -100,8 +117,8 @@ async def commit(
     return after
 
 
-async def apply_report(conn: Connection, deal: Deal, locked: Locked, heard: Heard) -> Task:
-    """Write what a trusted report brings: state, media, ids and cost."""
+def apply_report(changes: Draft, deal: Deal, locked: Locked, heard: Heard) -> Task:
+    """Add to *changes* what a trusted report brings: state, media, ids and cost."""
     report, trust, decision, after = heard.report, heard.trust, heard.decision, locked.task
     story: list[Event] = []
     if report.provider_task_id is not None and after.provider_task_id not in {None, report.provider_task_id}:
@@ -123,8 +140,8 @@ async def apply_report(conn: Connection, deal: Deal, locked: Locked, heard: Hear
         after = replace(after, revision=after.revision + 1)
     if decision.seen is Seen.NO_MEDIA and decision.state not in ENDS:
         after = _without_media(after, trust)
-    after, wanted = await _want_media(conn, deal, locked, heard, after)
-    return await commit(conn, deal, locked, after, [*story, *wanted], fetch=_is_fresh(locked.task, decision))
+    after, wanted = _want_media(changes, deal, locked, heard, after)
+    return draft(changes, deal, locked, after, [*story, *wanted], fetch=_is_fresh(locked.task, decision))
 
 
 def _with_verdict(after: Task, report: Report) -> Task:
@@ -150,42 +167,39 @@ def _without_media(after: Task, trust: Trust) -> Task:
     return replace(after, no_media=times, attention=attention, query_wanted=wanted)
 
 
-async def _want_media(
-    conn: Connection, deal: Deal, locked: Locked, heard: Heard, after: Task
-) -> tuple[Task, list[Event]]:
+def _want_media(changes: Draft, deal: Deal, locked: Locked, heard: Heard, after: Task) -> tuple[Task, list[Event]]:
     """Save wanted assets and forget those that a confirmed answer no longer names, or that a failure voids."""
     known = {(asset.clip, asset.format): asset for asset in after.assets}
     story: list[Event] = []
     for each in heard.decision.media:
         old = known.get((each.clip, each.format))
-        saved = await assets.save(conn, _wanted(deal, locked, heard, each, old))
-        if saved is not None:
-            known[each.clip, each.format] = saved
-            if old is None:
-                story.append(Event(after.id, "asset.wanted", {"clip": each.clip, "format": each.format}))
+        known[each.clip, each.format] = changes.save(_wanted(deal, locked, heard, each, old))
+        if old is None:
+            story.append(Event(after.id, "asset.wanted", {"clip": each.clip, "format": each.format}))
     pending = [asset for asset in known.values() if asset.state is AssetState.PENDING]
     if heard.decision.state is State.FAILED:
         for asset in pending:
-            saved = await assets.save(conn, replace(asset, state=AssetState.INVALID, error=lifecycle.PROVIDER_FAILED))
-            known[asset.clip, asset.format] = saved or asset
+            void = replace(asset, state=AssetState.INVALID, error=lifecycle.PROVIDER_FAILED)
+            known[asset.clip, asset.format] = changes.save(void)
     elif heard.trust is Trust.CONFIRMED and heard.report.media:
         named = {(each.clip, each.format) for each in heard.report.media}
         gone = [asset for asset in pending if (asset.clip, asset.format) not in named]
-        await assets.withdraw(conn, [asset.id for asset in gone])
         for asset in gone:
+            changes.withdraw(asset)
             del known[asset.clip, asset.format]
             story.append(Event(after.id, "asset.withdrawn", {"clip": asset.clip, "format": asset.format}))
-    return replace(after, assets=tuple(known.values())), story
+    ordered = sorted(known.values(), key=lambda asset: (asset.position, asset.clip, asset.format))
+    return replace(after, assets=tuple(ordered)), story
 
 
 def _wanted(deal: Deal, locked: Locked, heard: Heard, media: Media, old: Asset | None) -> Asset:
     report = heard.report
     gone_at = deadlines.gone_at(deal.profile.window, report.created_at, report.updated_at, now=locked.now)
     return Asset(
-        id=assets.NEW,
+        id=assets.NEW if old is None else old.id,
         task_id=locked.task.id,
         clip=media.clip,
-        position=media.position,
+        position=media.position if old is None else old.position,
         format=media.format,
         state=AssetState.PENDING,
         url=media.url,
@@ -248,10 +262,10 @@ def _count_end(before: Task, after: Task, now: datetime) -> None:
         telemetry.UNITS.labels(account=after.account).inc(float(after.units))
 
 
-async def hasten(conn: Connection, deal: Deal, locked: Locked) -> None:
+def hasten(changes: Draft, deal: Deal, locked: Locked) -> None:
     """Bring the next poll of a sent task forward, to half of its usual run."""
     delay = max(spacing(locked, locked.task), deal.profile.usual / 2)
-    await jobs.want(conn, [_wish(JobKind.QUERY, locked.task, delay=delay)])
+    changes.want(_wish(JobKind.QUERY, locked.task, delay=delay))
 
 
 async def pause(conn: Connection, deal: Deal, reason: str, detail: str) -> None:
@@ -263,38 +277,25 @@ async def pause(conn: Connection, deal: Deal, reason: str, detail: str) -> None:
         db.on_commit(telemetry.ACCOUNTS_PAUSED.labels(account=account, reason=reason).inc)
 
 
-async def release_held(conn: Connection, deal: Deal) -> int:
-    """Give free slots of the account to held submit jobs; takes the account's lock."""
-    standing = await accounts.lock(conn, deal.account.id)
-    if standing.paused_at is not None:
-        return 0
-    free = await pace.room(conn, deal)
-    return 0 if free is None else await jobs.release_held(conn, deal.account.id, free)
-
-
-async def _follow_up(
-    conn: Connection, deal: Deal, locked: Locked, after: Task, *, fetch: bool, ask_after: timedelta
-) -> None:
+def _follow_up(changes: Draft, deal: Deal, locked: Locked, after: Task, *, fetch: bool, ask_after: timedelta) -> None:
     """Want the jobs that *after* needs and remove those that it does not."""
     before = locked.task
     if after.state in BEFORE_SENT:
         if before.state in ENDS or after.query_wanted:
-            await jobs.want(conn, [_wish(JobKind.SUBMIT, after)])
+            changes.want(_wish(JobKind.SUBMIT, after))
         return
     if after.state in ENDS:
-        await jobs.remove(conn, after.id, JobKind.SUBMIT, JobKind.ARCHIVE)
+        changes.remove(after.id, JobKind.SUBMIT, JobKind.ARCHIVE)
         if not after.query_wanted:
-            await jobs.remove(conn, after.id, JobKind.QUERY)
+            changes.remove(after.id, JobKind.QUERY)
     elif before.state in BEFORE_SENT:
-        await jobs.remove(conn, after.id, JobKind.SUBMIT)
-    wishes: list[Wanted] = []
+        changes.remove(after.id, JobKind.SUBMIT)
     if fetch and after.state is State.SUCCEEDED:
-        wishes.append(_wish(JobKind.ARCHIVE, after))
+        changes.want(_wish(JobKind.ARCHIVE, after))
     if after.query_wanted:
-        wishes.append(_wish(JobKind.QUERY, after, delay=max(spacing(locked, after), ask_after)))
+        changes.want(_wish(JobKind.QUERY, after, delay=max(spacing(locked, after), ask_after)))
     elif after.state not in ENDS and (before.state in BEFORE_SENT or before.state in ENDS):
-        wishes.append(_wish(JobKind.QUERY, after, delay=deal.profile.usual))
-    await jobs.want(conn, wishes)
+        changes.want(_wish(JobKind.QUERY, after, delay=deal.profile.usual))
 
 
 def spacing(locked: Locked, after: Task) -> timedelta:

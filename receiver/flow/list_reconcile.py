@@ -243,7 +243,10 @@ async def _take(services: Services, reading: _Reading, told: Mapping[TaskId, tup
         awaited = deal.account.id in await jobs.held_accounts(conn)
     async with services.database.transaction() as conn:
         settled: list[Settled] = []
-        for task in sorted({*claimed, *news, reading.leader} & told.keys()):
+        named = sorted({*claimed, *news, reading.leader} & told.keys())
+        # All of them before the account, which the first that ends takes.
+        await tasks.lock_all(conn, named)
+        for task in named:
             outcome = await _apply(services, conn, reading, task, told[task][1], awaited=awaited)
             if (mine := claimed.get(task)) is not None:
                 settled.append(Settled(job=mine, delay=outcome.delay if isinstance(outcome, Later) else None))

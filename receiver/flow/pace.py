@@ -18,13 +18,13 @@ import structlog
 from receiver.core import schedule
 from receiver.dialects.answers import Busy, CreateAnswer, ListAnswer, QueryAnswer, Unsure
 from receiver.flow.services import Deal, Services
-from receiver.store import db, pace, tasks
+from receiver.store import accounts, db, jobs, pace, tasks
 from receiver.store.db import Connection
 from receiver.store.pace import Pace
 
 log = structlog.get_logger(__name__)
 
-__all__ = ["Pace", "heard", "room", "spread", "standing", "unheard", "wait"]
+__all__ = ["Pace", "heard", "release_held", "room", "spread", "standing", "unheard", "wait"]
 
 #: Answers in a row that settled nothing, after which the circuit opens.
 PATIENCE: Final = 5
@@ -74,6 +74,14 @@ async def room(conn: Connection, deal: Deal) -> int | None:
     limit = deal.account.concurrency if now.lowered_to is None else min(deal.account.concurrency, now.lowered_to)
     free = max(limit - await tasks.in_flight(conn, deal.account.id), 0)
     return min(free, 1) if now.failures >= PATIENCE else free
+
+
+async def release_held(conn: Connection, deal: Deal) -> int:
+    """Give free slots of the account to held submit jobs; takes the account's lock."""
+    if (await accounts.lock(conn, deal.account.id)).paused_at is not None:
+        return 0
+    free = await room(conn, deal)
+    return 0 if free is None else await jobs.release_held(conn, deal.account.id, free)
 
 
 async def heard(services: Services, deal: Deal, answer: CreateAnswer | QueryAnswer | ListAnswer) -> None:

@@ -17,6 +17,7 @@ from receiver.core.model import ENDS, AssetState, Report, State, Task, TaskId, T
 from receiver.dialects import answers, auth, wire
 from receiver.dialects.answers import AccountRefused, Busy, QueryAnswer, UnknownTask, Unsure
 from receiver.flow import advance, change, pace
+from receiver.flow.draft import Draft
 from receiver.flow.outcome import Done, Later, Outcome, Retry
 from receiver.flow.services import Deal, Services
 from receiver.store import accounts, assets, db, jobs, tasks
@@ -123,14 +124,11 @@ async def expire(conn: Connection, deal: Deal, locked: Locked, seen: Seen, reaso
 async def expire_pending(conn: Connection, deal: Deal, locked: Locked, error: str) -> None:
     """Give up the pending assets of a task; the caller holds its lock."""
     kept = [asset for asset in locked.task.assets if asset.state is not AssetState.PENDING]
-    story = []
-    for asset in locked.task.assets:
-        if asset.state is AssetState.PENDING:
-            saved = await assets.save(conn, replace(asset, state=AssetState.EXPIRED, error=error))
-            kept.append(saved or asset)
-            story.append(Event(asset.task_id, "asset.expired", {"asset": str(asset.id), "error": error}))
+    given_up = [asset for asset in locked.task.assets if asset.state is AssetState.PENDING]
+    saved = await assets.save(conn, [replace(asset, state=AssetState.EXPIRED, error=error) for asset in given_up])
+    story = [Event(each.task_id, "asset.expired", {"asset": str(each.id), "error": error}) for each in given_up]
     # Nobody answers for what is missing any more, so nothing is waited for.
-    after = replace(locked.task, assets=tuple(kept), query_wanted=False, asked_again=True)
+    after = replace(locked.task, assets=(*kept, *saved), query_wanted=False, asked_again=True)
     await change.commit(conn, deal, locked, after, story)
 
 
@@ -156,7 +154,7 @@ async def resume(services: Services, deal: Deal, *, by_probe: bool = False) -> b
             return False
         if not await accounts.resume(conn, deal.account.id):
             return False
-        await change.release_held(conn, deal)
+        await pace.release_held(conn, deal)
     log.info("account.resumed", account=deal.account.id)
     return True
 
@@ -221,7 +219,9 @@ async def take_answer(conn: Connection, deal: Deal, locked: Locked, answer: Repo
         asked_again=task.asked_again or bool(task.assets),
     )
     if isinstance(answer, Report):
-        outcome = await advance.hear(conn, deal, Locked(asked, locked.now), answer, Trust.CONFIRMED)
+        changes = Draft(conn)
+        outcome = await advance.hear(changes, deal, Locked(asked, locked.now), answer, Trust.CONFIRMED)
+        await changes.write()
     else:
         outcome = "unknown"
         await change.commit(conn, deal, locked, asked)

@@ -25,6 +25,7 @@ from receiver.dialects.answers import (
     Unsure,
 )
 from receiver.flow import advance, change, pace, reconcile
+from receiver.flow.draft import Draft
 from receiver.flow.outcome import Done, Held, Later, Outcome, Retry
 from receiver.flow.services import Deal, Services
 from receiver.store import accounts, jobs, tasks
@@ -342,7 +343,9 @@ async def _hear(services: Services, job: Job, deal: Deal, report: Report) -> Out
         if locked is None:
             return Done()
         after = replace(locked.task, polls=locked.task.polls + 1, last_polled_at=locked.now, query_wanted=False)
-        outcome = await advance.hear(conn, deal, Locked(after, locked.now), report, Trust.CONFIRMED)
+        changes = Draft(conn)
+        outcome = await advance.hear(changes, deal, Locked(after, locked.now), report, Trust.CONFIRMED)
+        await changes.write()
         heard = await tasks.lock(conn, locked.task.id)
     if heard is None or heard.task.state not in change.BEFORE_SENT:
         return Done()

@@ -6,7 +6,7 @@ import structlog
 
 from receiver import telemetry
 from receiver.core.model import AccountId, JobKind
-from receiver.flow import change, reconcile
+from receiver.flow import pace, reconcile
 from receiver.flow.services import Services
 from receiver.store import inbox, jobs, ledger
 from receiver.store.jobs import Wanted
@@ -57,4 +57,4 @@ async def _release(services: Services, account: AccountId) -> None:
     if deal is None:
         return
     async with services.database.transaction() as conn:
-        await change.release_held(conn, deal)
+        await pace.release_held(conn, deal)

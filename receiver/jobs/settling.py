@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -28,11 +29,11 @@ class Settler:
     def __init__(self, database: Database, worker: UUID) -> None:
         self._database = database
         self._worker = worker
-        self._ended: list[tuple[Settled, asyncio.Future[None]]] = []
+        self._ended: list[tuple[Sequence[Settled], asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
 
-    async def settle(self, settled: Settled) -> None:
-        """Return when *settled* is written, or given up to the lapse of its lease."""
+    async def settle(self, settled: Sequence[Settled]) -> None:
+        """Return when *settled* are written, or given up to the lapse of their leases."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended.append((settled, done))
         self._wake.set()
@@ -50,7 +51,7 @@ class Settler:
         batch, self._ended = self._ended, []
         # One kind a statement: a task's own transaction locks at most one job of each kind, so none waits in a circle.
         for kind in JobKind:
-            await self._write([settled for settled, _ in batch if settled.job.kind is kind])
+            await self._write([each for settled, _ in batch for each in settled if each.job.kind is kind])
         for _, done in batch:
             if not done.done():
                 done.set_result(None)

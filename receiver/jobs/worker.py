@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,7 +20,7 @@ import structlog
 
 from receiver import telemetry
 from receiver.core import schedule
-from receiver.core.errors import ProviderFault, StoreUnavailable, Unavailable
+from receiver.core.errors import ProviderFault, StoreConflict, StoreUnavailable, Unavailable
 from receiver.core.model import JobKind
 from receiver.flow import advance, archive, list_reconcile, submit, sweep
 from receiver.flow.outcome import Done, Held, Later, Outcome, Retry
@@ -32,21 +32,33 @@ from receiver.store.jobs import Job, Settled
 
 log = structlog.get_logger(__name__)
 
-Handler = Callable[[Services, Job], Awaitable[Outcome]]
+Handler = Callable[[Services, Sequence[Job]], Awaitable[Sequence[Outcome]]]
+
+
+def single(handle: Callable[[Services, Job], Awaitable[Outcome]]) -> Handler:
+    """Make a handler of one that takes a job at a time."""
+
+    async def handled(services: Services, mine: Sequence[Job]) -> list[Outcome]:
+        return [await handle(services, job) for job in mine]
+
+    return handled
+
 
 HANDLERS: Final[Mapping[JobKind, Handler]] = {
-    JobKind.SUBMIT: submit.send,
-    JobKind.QUERY: list_reconcile.query,
+    JobKind.SUBMIT: single(submit.send),
+    JobKind.QUERY: single(list_reconcile.query),
     JobKind.ADVANCE: advance.advance,
-    JobKind.ARCHIVE: archive.archive,
+    JobKind.ARCHIVE: single(archive.archive),
 }
-#: Jobs of each kind that one worker runs at the same time.
+#: Handlers of each kind that one worker runs at the same time; one of callbacks, so that they stay in their order.
 SLOTS: Final[Mapping[JobKind, int]] = {
     JobKind.SUBMIT: 16,
     JobKind.QUERY: 16,
-    JobKind.ADVANCE: 16,
+    JobKind.ADVANCE: 1,
     JobKind.ARCHIVE: 8,
 }
+#: Jobs that one of them takes at once.
+BATCH: Final[Mapping[JobKind, int]] = {kind: 500 if kind is JobKind.ADVANCE else 1 for kind in JobKind}
 POLL: Final = timedelta(seconds=0.5)
 SELDOM: Final = timedelta(seconds=5)
 MEND: Final = timedelta(minutes=1)
@@ -66,7 +78,7 @@ class Worker:
     grace: timedelta = timedelta(seconds=5)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     id: UUID = field(default_factory=uuid4)
-    _running: dict[asyncio.Task[None], Job] = field(default_factory=dict)
+    _running: dict[asyncio.Task[None], Sequence[Job]] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     #: Kinds of which a job may be ready; the others are not asked for until something is heard.
     _likely: set[JobKind] = field(default_factory=lambda: set(JobKind))
@@ -128,13 +140,13 @@ class Worker:
                     for kind, slots in free.items():
                         # Before the claim: what becomes ready while it runs is heard of and adds the kind again.
                         self._likely.discard(kind)
-                        found = await jobs.claim(conn, kind, slots)
-                        if len(found) == slots:
+                        most = slots * BATCH[kind]
+                        found = await jobs.claim(conn, kind, most, lapsed=slots)
+                        if len(found) == most:
                             self._likely.add(kind)
-                        for job in found:
-                            if job.lapsed:
-                                telemetry.LEASES_LOST.labels(kind=job.kind).inc()
-                            self._start(group, settler, job)
+                        telemetry.LEASES_LOST.labels(kind=kind).inc(sum(job.lapsed for job in found))
+                        for first in range(0, len(found), BATCH[kind]):
+                            self._start(group, settler, found[first : first + BATCH[kind]])
                         claimed += len(found)
         except StoreUnavailable as exc:
             log.warning("worker.database_away", error=exc.code)
@@ -144,7 +156,7 @@ class Worker:
 
     def _free(self) -> dict[JobKind, int]:
         """Return the free slots of the kinds to ask for."""
-        taken = Counter(job.kind for job in self._running.values())
+        taken = Counter(mine[0].kind for mine in self._running.values())
         free = {kind: slots - taken[kind] for kind, slots in self.slots.items() if kind in self._likely}
         if JobKind.ARCHIVE in free and not self.services.downloader.has_room():
             del free[JobKind.ARCHIVE]
@@ -155,42 +167,52 @@ class Worker:
         self._likely.update(JobKind)
         self._wake.set()
 
-    def _start(self, group: asyncio.TaskGroup, settler: Settler, job: Job) -> None:
-        task = group.create_task(self._handle(settler, job))
-        self._running[task] = job
+    def _start(self, group: asyncio.TaskGroup, settler: Settler, mine: Sequence[Job]) -> None:
+        task = group.create_task(self._handle(settler, mine))
+        self._running[task] = mine
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        # The job itself may be ready again, when it was wanted meanwhile.
-        self._likely.add(self._running.pop(task).kind)
+        # The jobs themselves may be ready again, when they were wanted meanwhile.
+        self._likely.add(self._running.pop(task)[0].kind)
         self._wake.set()
 
-    async def _handle(self, settler: Settler, job: Job) -> None:
-        settled = await self._outcome(job)
-        if settled is None:
-            return
-        if settled.dead:
-            with suppress(StoreUnavailable):
-                await advance.give_up(self.services, job, settled.error or "")
-        await settler.settle(settled)
+    async def _handle(self, settler: Settler, mine: Sequence[Job]) -> None:
+        # Last, and each alone, those that may be the reason why a worker was lost or a try failed.
+        for part in ([job for job in mine if not _is_doubtful(job)], *([job] for job in mine if _is_doubtful(job))):
+            settled = await self.outcomes(part) if part else []
+            for each in settled:
+                if each.dead:
+                    with suppress(StoreUnavailable):
+                        await advance.give_up(self.services, each.job, each.error or "")
+            await settler.settle(settled)
 
-    async def _outcome(self, job: Job) -> Settled | None:
-        """Run the job's flow and translate how it ended; None when there is nothing left to settle."""
-        subject = "callback_id" if job.kind is JobKind.ADVANCE else "task_id"
-        names = {"job_id": job.id, "job_kind": job.kind, "account": job.account, subject: job.subject}
-        with structlog.contextvars.bound_contextvars(**names):
-            if job.lost >= PATIENCE:
-                return self._dead(job, "lease_lost")
+    async def outcomes(self, mine: Sequence[Job]) -> list[Settled]:
+        """Run the flow of some jobs of a kind and translate how they ended, but for those that settled themselves."""
+        kind, alone = mine[0].kind, len(mine) == 1
+        with structlog.contextvars.bound_contextvars(**_names(mine)):
+            if alone and mine[0].lost >= PATIENCE:
+                return [self._dead(mine[0], "lease_lost")]
             try:
-                outcome = await self.handlers[job.kind](self.services, job)
+                ended = await self.handlers[kind](self.services, mine)
             except (Unavailable, ProviderFault) as exc:
-                outcome = Retry(exc.code)
+                if alone or not isinstance(exc, StoreConflict):
+                    return self._settled(mine, [Retry(exc.code)] * len(mine))
             except Exception as exc:
-                log.exception("job.crashed", subject=job.subject, attempt=job.attempt)
-                return self._crashed(job, type(exc).__name__)
-            return self._settled(job, outcome)
+                if alone:
+                    log.exception("job.crashed", subject=mine[0].subject, attempt=mine[0].attempt)
+                    return [self._crashed(mine[0], type(exc).__name__)]
+            else:
+                return self._settled(mine, ended)
+        # What undid all of them is one of them, or two that met others in the wrong order.
+        half = len(mine) // 2
+        return [*await self.outcomes(mine[:half]), *await self.outcomes(mine[half:])]
 
-    def _settled(self, job: Job, outcome: Outcome) -> Settled | None:
+    def _settled(self, mine: Sequence[Job], ended: Sequence[Outcome]) -> list[Settled]:
+        settled = [self._translated(job, outcome) for job, outcome in zip(mine, ended, strict=True)]
+        return [each for each in settled if each is not None]
+
+    def _translated(self, job: Job, outcome: Outcome) -> Settled | None:
         telemetry.JOBS.labels(kind=job.kind, outcome=type(outcome).__name__.lower()).inc()
         match outcome:
             case Done():
@@ -233,7 +255,7 @@ class Worker:
 
     async def _renew(self) -> None:
         async with self.services.database.connection() as conn:
-            await jobs.renew(conn, self.id, list(self._running.values()))
+            await jobs.renew(conn, self.id, [job for mine in self._running.values() for job in mine])
 
     async def _every(self, pause: timedelta, act: Callable[[], Awaitable[object]]) -> None:
         """Repeat *act*, also after the database was away."""
@@ -253,6 +275,19 @@ class Worker:
             task.cancel()
         if left:
             await asyncio.wait(left)
-        for job in left.values():
-            await settler.settle(Settled(job=job, delay=timedelta()))
+        for mine in left.values():
+            await settler.settle([Settled(job=job, delay=timedelta()) for job in mine])
         await settler.drain()
+
+
+def _is_doubtful(job: Job) -> bool:
+    return job.lapsed or job.same_error > 0
+
+
+def _names(mine: Sequence[Job]) -> dict[str, object]:
+    """Return what the log lines of a try say: of many jobs only their kind."""
+    if len(mine) > 1:
+        return {"job_kind": mine[0].kind, "jobs": len(mine)}
+    (job,) = mine
+    subject = "callback_id" if job.kind is JobKind.ADVANCE else "task_id"
+    return {"job_id": job.id, "job_kind": job.kind, "account": job.account, subject: job.subject}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from receiver.core.model import Asset, AssetId, AssetState, Format, TaskId, Trust
-from receiver.store.db import Connection, every, one
+from receiver.store.db import Connection, every, one, records
 
 OF: Final = """
 -- store.assets.of: all assets of some tasks
@@ -27,9 +27,9 @@ SAVE: Final = """
 -- store.assets.save: insert or refresh; what is stored stays stored
 INSERT INTO asset (task_id, clip, position, format, state, url, trust, link_expires_at, gone_at, key, size, sha256,
                    media_type, duration, verified, stored_at, error, invalid_fetches)
-VALUES (%(task_id)s, %(clip)s, %(position)s, %(format)s, %(state)s, %(url)s, %(trust)s, %(link_expires_at)s,
-        %(gone_at)s, %(key)s, %(size)s, %(sha256)s, %(media_type)s, %(duration)s, %(verified)s, %(stored_at)s,
-        %(error)s, %(invalid_fetches)s)
+SELECT task_id, clip, position, format, state, url, trust, link_expires_at, gone_at, key, size, sha256,
+       media_type, duration, verified, stored_at, error, invalid_fetches
+  FROM jsonb_populate_recordset(NULL::asset, %(assets)s)
 ON CONFLICT (task_id, clip, format) DO UPDATE
    SET state = excluded.state, url = excluded.url, trust = excluded.trust, link_expires_at = excluded.link_expires_at,
        gone_at = excluded.gone_at, key = excluded.key, size = excluded.size, sha256 = excluded.sha256,
@@ -42,9 +42,13 @@ RETURNING *
 
 WITHDRAW: Final = """
 -- store.assets.withdraw: the provider's own answer no longer names them
-DELETE FROM asset WHERE id = ANY(%(ids)s) AND state = 'pending'
+DELETE FROM asset
+ WHERE state = 'pending'
+   AND (task_id, clip, format) IN (SELECT * FROM unnest(%(tasks)s::bigint[], %(clips)s::text[], %(formats)s::text[]))
 """
 
+#: By these an asset is found.
+Key = tuple[TaskId, str, Format]
 #: An asset that has no row yet.
 NEW: Final = AssetId(0)
 
@@ -70,20 +74,27 @@ async def stored(conn: Connection, asset: AssetId) -> Asset | None:
     return None if row is None else _asset(row)
 
 
-async def save(conn: Connection, asset: Asset) -> Asset | None:
+async def save(conn: Connection, given: Iterable[Asset]) -> list[Asset]:
     """
-    Insert or update by (task, clip, format); None when a stored one stands in the way.
+    Insert or update by (task, clip, format); return what was written: none where a stored one stands in the way.
 
-    The caller holds the task's row lock, recomputes the task afterwards, and
+    The caller holds the locks of the tasks' rows, recomputes the tasks afterwards, and
     commits: asset, task, event and jobs become visible together or not at all.
     """
-    row = await one(conn, SAVE, {name: getattr(asset, name) for name in Asset.__slots__ if name != "id"})
-    return None if row is None else _asset(row)
+    rows = [{name: getattr(asset, name) for name in Asset.__slots__ if name != "id"} for asset in given]
+    return [_asset(row) for row in await every(conn, SAVE, {"assets": records(rows)})] if rows else []
 
 
-async def withdraw(conn: Connection, ids: Sequence[AssetId]) -> None:
-    """Forget pending assets; the caller holds the task's row lock."""
-    await conn.execute(WITHDRAW, {"ids": list(ids)})
+async def withdraw(conn: Connection, keys: Collection[Key]) -> None:
+    """Forget pending assets; the caller holds the locks of the tasks' rows."""
+    if keys:
+        tasks, clips, formats = zip(*keys, strict=True)
+        await conn.execute(WITHDRAW, {"tasks": list(tasks), "clips": list(clips), "formats": list(formats)})
+
+
+def key_of(asset: Asset) -> Key:
+    """Return what makes *asset* the same asset, also before it has a row."""
+    return asset.task_id, asset.clip, asset.format
 
 
 def _asset(row: Mapping[str, Any]) -> Asset:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, LiteralString
 
 import psycopg
 from psycopg import AsyncConnection, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from receiver.core.errors import DataRefused, Misconfigured, StoreConflict, StoreUnavailable
@@ -88,12 +91,16 @@ async def connect(url: str) -> Connection:
 
 
 def on_commit(act: Callable[[], object]) -> None:
-    """Do *act* when the transaction of the current task has committed, and never when it is undone."""
+    """
+    Do *act* when the transaction of the current task has committed, and never when it is undone.
+
+    Its log lines say what they would say now: of which callback or job they are.
+    """
     acts = _ON_COMMIT.get()
     if acts is None:
         act()
     else:
-        acts.append(act)
+        acts.append(partial(copy_context().run, act))
 
 
 def conninfo(url: str) -> str:
@@ -195,6 +202,25 @@ async def one(conn: Connection, sql: LiteralString, params: Mapping[str, object]
 async def every(conn: Connection, sql: LiteralString, params: Mapping[str, object] | None = None) -> list[DictRow]:
     """Run *sql* and return all rows."""
     return await (await conn.execute(sql, params)).fetchall()
+
+
+def records(rows: Sequence[Mapping[str, object]]) -> Jsonb:
+    """Return *rows* as jsonb_populate_recordset takes them: one parameter, however many columns."""
+    return Jsonb(rows, dumps=_dumps)
+
+
+def _plain(value: object) -> str:
+    match value:
+        case datetime():
+            return value.isoformat()
+        case timedelta():
+            return f"{value / timedelta(microseconds=1):.0f} microseconds"
+        case bytes():
+            return f"\\x{value.hex()}"
+    raise TypeError(f"no column holds {type(value).__name__}")
+
+
+_dumps: Final = partial(json.dumps, default=_plain)
 
 
 async def clock(conn: Connection) -> datetime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -68,6 +68,14 @@ class Callback:
     told: str | None
 
 
+class Read(NamedTuple):
+    """What became of a callback, and the status that it gave its task."""
+
+    callback: CallbackId
+    outcome: Outcome
+    told: ProviderStatus | None = None
+
+
 KEEP: Final[LiteralString] = """
 -- store.inbox.keep: rows, their advance jobs, repeats and the wake-up in one statement; parameters are binary
 WITH x AS (
@@ -93,15 +101,17 @@ WITH x AS (
 SELECT again.* FROM (SELECT count(*) FROM woken) AS told LEFT JOIN again ON true
 """
 
-GET: Final = """
--- store.inbox.get: one callback
+OF: Final = """
+-- store.inbox.of: callbacks in the order in which they came
 SELECT id, account, task_id, verified, body, received_at, repeats, processed_at, outcome, told
-  FROM inbox WHERE id = %(id)s
+  FROM inbox WHERE id = ANY(%(ids)s) ORDER BY id
 """
 
 PROCESSED: Final = """
--- store.inbox.processed: what became of a callback
-UPDATE inbox SET processed_at = now(), outcome = %(outcome)s, told = %(told)s WHERE id = %(id)s
+-- store.inbox.processed: what became of callbacks
+UPDATE inbox SET processed_at = now(), outcome = x.outcome, told = x.told
+  FROM unnest(%(ids)s::bigint[], %(outcomes)s::text[], %(tolds)s::text[]) AS x (id, outcome, told)
+ WHERE inbox.id = x.id
 """
 
 REOPEN: Final = """
@@ -116,11 +126,11 @@ WITH taken AS (
     RETURNING *
 ), sums AS (
     SELECT task_id, account, verified, digest, sum(times) AS times FROM taken GROUP BY 1, 2, 3, 4
+), mine AS MATERIALIZED (
+    SELECT inbox.id, sums.times FROM inbox JOIN sums USING (task_id, account, verified, digest)
+     ORDER BY inbox.id FOR NO KEY UPDATE OF inbox
 )
-UPDATE inbox SET repeats = repeats + sums.times
-  FROM sums
- WHERE inbox.task_id = sums.task_id AND inbox.account = sums.account AND inbox.verified = sums.verified
-   AND inbox.digest = sums.digest
+UPDATE inbox SET repeats = repeats + mine.times FROM mine WHERE inbox.id = mine.id
 """
 
 COUNTS: Final = """
@@ -164,17 +174,16 @@ async def keep(conn: Connection, arrivals: Sequence[Arrival]) -> list[bool]:
     return told
 
 
-async def get(conn: Connection, callback: CallbackId) -> Callback | None:
-    """Return one callback, or None when it was purged."""
-    row = await one(conn, GET, {"id": callback})
-    return None if row is None else Callback(**row)
+async def of(conn: Connection, callbacks: Iterable[CallbackId]) -> list[Callback]:
+    """Return callbacks in the order in which they came, without those that were purged."""
+    return [Callback(**row) for row in await every(conn, OF, {"ids": list(callbacks)})]
 
 
-async def processed(
-    conn: Connection, callback: CallbackId, outcome: Outcome, told: ProviderStatus | None = None
-) -> None:
-    """Note what became of a callback, and the status that it gave its task; the caller commits."""
-    await conn.execute(PROCESSED, {"id": callback, "outcome": outcome, "told": told})
+async def processed(conn: Connection, read: Sequence[Read]) -> None:
+    """Note what became of callbacks; the caller commits."""
+    if read:
+        ids, outcomes, tolds = zip(*sorted(read), strict=True)
+        await conn.execute(PROCESSED, {"ids": list(ids), "outcomes": list(outcomes), "tolds": list(tolds)})
 
 
 async def reopen(conn: Connection, callback: CallbackId) -> None:

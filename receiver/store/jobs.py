@@ -8,7 +8,7 @@ are passed as intervals: only the database's clock decides.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -99,7 +99,7 @@ WITH ready AS (
 ), lapsed AS (
     SELECT id, deliver_by, true AS lapsed FROM job
      WHERE kind = %(kind)s AND state = 'leased' AND lease_until < now()
-     ORDER BY lease_until LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+     ORDER BY lease_until LIMIT %(lapsed)s FOR UPDATE SKIP LOCKED
 ), picked AS (
     SELECT * FROM (SELECT * FROM ready UNION ALL SELECT * FROM lapsed) AS both_kinds
      ORDER BY deliver_by, id LIMIT %(limit)s
@@ -196,8 +196,13 @@ SELECT count(*) AS n FROM job WHERE held AND account = %(account)s
 """
 
 REMOVE: Final = """
--- store.jobs.remove: what a task no longer needs, also while a worker holds it
-DELETE FROM job WHERE (kind, subject) IN (SELECT * FROM unnest(%(kinds)s::text[], %(subjects)s::bigint[]))
+-- store.jobs.remove: what tasks no longer need, also while a worker holds it
+WITH mine AS MATERIALIZED (
+    SELECT id FROM job
+     WHERE (kind, subject) IN (SELECT * FROM unnest(%(kinds)s::text[], %(subjects)s::bigint[]))
+     ORDER BY kind, subject FOR UPDATE
+)
+DELETE FROM job USING mine WHERE job.id = mine.id
 """
 
 READY_WAITING: Final = """
@@ -263,10 +268,16 @@ async def want(conn: Connection, wishes: Sequence[Wanted]) -> None:
         await conn.execute(WAKE)
 
 
-async def claim(conn: Connection, kind: JobKind, limit: int, *, lease: timedelta = LEASE) -> list[Job]:
-    """Lease up to *limit* jobs, the least `deliver_by` first; the attempt is counted before it is made."""
-    token = uuid4()
-    rows = await every(conn, CLAIM, {"kind": kind, "limit": limit, "lease": lease, "token": token})
+async def claim(
+    conn: Connection, kind: JobKind, limit: int, *, lapsed: int | None = None, lease: timedelta = LEASE
+) -> list[Job]:
+    """
+    Lease up to *limit* jobs, the least `deliver_by` first; the attempt is counted before it is made.
+
+    At most *lapsed* of them, by default all, are such whose last lease ran out.
+    """
+    params = {"kind": kind, "limit": limit, "lapsed": limit if lapsed is None else lapsed, "lease": lease}
+    rows = await every(conn, CLAIM, {**params, "token": uuid4()})
     found = [Job(**{**row, "kind": JobKind(row["kind"])}) for row in rows]
     return sorted(found, key=lambda job: (job.deliver_by, job.id))
 
@@ -322,9 +333,11 @@ async def held_of(conn: Connection, account: AccountId) -> int:
     return 0 if row is None else int(row["n"])
 
 
-async def remove(conn: Connection, task: TaskId, *kinds: JobKind) -> None:
-    """Delete the jobs of *task* of these kinds, leased or not; the caller commits."""
-    await conn.execute(REMOVE, {"kinds": list(kinds), "subjects": [task] * len(kinds)})
+async def remove(conn: Connection, unwanted: Collection[tuple[JobKind, int]]) -> None:
+    """Delete the jobs of these kinds and subjects, leased or not; the caller commits."""
+    if unwanted:
+        kinds, subjects = zip(*unwanted, strict=True)
+        await conn.execute(REMOVE, {"kinds": list(kinds), "subjects": list(subjects)})
 
 
 async def ready_waiting(conn: Connection) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from receiver.core import deadlines
 from receiver.core.model import AccountId, Asset, State, Task, TaskId, Trust
 from receiver.store import assets
-from receiver.store.db import Connection, every, one
+from receiver.store.db import Connection, every, one, records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +96,18 @@ SELECT id FROM task WHERE account = %(account)s AND provider_task_id = %(provide
 """
 
 LOCK: Final = """
--- store.tasks.lock: each change of a task or its assets begins here
-SELECT *, now() AS read_at FROM task WHERE id = %(id)s FOR NO KEY UPDATE
+-- store.tasks.lock: each change of tasks or their assets begins here, in one order for all
+SELECT *, now() AS read_at FROM task WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE
+"""
+
+LOCK_FREE: Final = """
+-- store.tasks.lock_free: the same without waiting for others
+SELECT *, now() AS read_at FROM task WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+KNOWN: Final = """
+-- store.tasks.known: which of these ids are tasks
+SELECT id FROM task WHERE id = ANY(%(ids)s)
 """
 
 GET: Final = """
@@ -118,14 +128,14 @@ SELECT id FROM task WHERE id = ANY(%(ids)s) AND due_at IS NULL
 MOVE: Final = """
 -- store.tasks.move: the only statement that writes task.state
 UPDATE task
-   SET state = %(state)s, reason = %(reason)s, detail = %(detail)s, attention = %(attention)s,
-       revision = %(revision)s, provider_task_id = %(provider_task_id)s, hinted_id = %(hinted_id)s,
-       submit_by = %(submit_by)s, first_sent_at = %(first_sent_at)s, last_sent_at = %(last_sent_at)s,
-       sends = %(sends)s, unsure = %(unsure)s, settle_by = %(settle_by)s, due_at = %(due_at)s,
-       deliver_by = %(deliver_by)s, ended_at = %(ended_at)s, polls = %(polls)s, last_polled_at = %(last_polled_at)s,
-       no_media = %(no_media)s, asked_again = %(asked_again)s, query_wanted = %(query_wanted)s,
-       grace_given = %(grace_given)s, units = %(units)s, trust = %(trust)s
- WHERE id = %(id)s
+   SET state = x.state, reason = x.reason, detail = x.detail, attention = x.attention, revision = x.revision,
+       provider_task_id = x.provider_task_id, hinted_id = x.hinted_id, submit_by = x.submit_by,
+       first_sent_at = x.first_sent_at, last_sent_at = x.last_sent_at, sends = x.sends, unsure = x.unsure,
+       settle_by = x.settle_by, due_at = x.due_at, deliver_by = x.deliver_by, ended_at = x.ended_at, polls = x.polls,
+       last_polled_at = x.last_polled_at, no_media = x.no_media, asked_again = x.asked_again,
+       query_wanted = x.query_wanted, grace_given = x.grace_given, units = x.units, trust = x.trust
+  FROM jsonb_populate_recordset(NULL::task, %(tasks)s) AS x
+ WHERE task.id = x.id
 """
 
 AT_WORK: Final = """
@@ -137,6 +147,9 @@ IN_FLIGHT: Final = """
 -- store.tasks.in_flight: slots of an account that are taken
 SELECT count(*) AS n FROM task WHERE account = %(account)s AND state IN ('submitting', 'submitted', 'processing')
 """
+
+
+_MOVED: Final = [name for name in Task.__slots__ if name not in {"input", "labels", "assets"}]
 
 
 async def add(conn: Connection, new: Sequence[NewTask], *, submit_within: timedelta) -> list[Locked]:
@@ -188,14 +201,25 @@ async def earlier(conn: Connection, owner: str, keys: Sequence[str]) -> dict[str
 
 async def lock(conn: Connection, task: TaskId) -> Locked | None:
     """Lock the row of *task* until the transaction ends and return it with its assets; None when there is none."""
-    row = await one(conn, LOCK, {"id": task})
-    return None if row is None else located(row, await assets.of(conn, [task]))
+    return (await lock_all(conn, [task])).get(task)
+
+
+async def lock_all(conn: Connection, wanted: Collection[TaskId]) -> dict[TaskId, Locked]:
+    """Lock the rows of those tasks that there are, in the order of their ids, and return them with their assets."""
+    rows = await every(conn, LOCK, {"ids": list(wanted)})
+    return await _located(conn, rows)
+
+
+async def lock_free(conn: Connection, wanted: Collection[TaskId]) -> tuple[dict[TaskId, Locked], set[TaskId]]:
+    """Lock those of the tasks that nobody else has locked; return them, and which are another's at the moment."""
+    found = await _located(conn, await every(conn, LOCK_FREE, {"ids": list(wanted)}))
+    missing = [task for task in wanted if task not in found]
+    return found, {row["id"] for row in await every(conn, KNOWN, {"ids": missing})} if missing else set()
 
 
 async def get(conn: Connection, task: TaskId) -> Locked | None:
     """Return *task* with its assets, unlocked."""
-    row = await one(conn, GET, {"id": task})
-    return None if row is None else located(row, await assets.of(conn, [task]))
+    return (await _located(conn, await every(conn, GET, {"id": task}))).get(task)
 
 
 async def owned(conn: Connection, task: TaskId, owner: str) -> bool:
@@ -208,14 +232,17 @@ async def ended(conn: Connection, asked: Sequence[TaskId]) -> list[TaskId]:
     return [row["id"] for row in await every(conn, ENDED, {"ids": list(asked)})]
 
 
-async def move(conn: Connection, task: Task) -> None:
+async def move(conn: Connection, moved: Iterable[Task]) -> None:
     """
-    Write everything of *task* that may change; the caller holds the row's lock and commits.
+    Write everything of some tasks that may change; the caller holds the rows' locks and commits.
 
     `due_at` and `ended_at` must fit the state, or the database refuses.
     """
-    values = {name: getattr(task, name) for name in Task.__slots__ if name not in {"input", "labels", "assets"}}
-    await conn.execute(MOVE, {**values, "deliver_by": deadlines.deliver_by(task)})
+    rows = [
+        {name: getattr(task, name) for name in _MOVED} | {"deliver_by": deadlines.deliver_by(task)} for task in moved
+    ]
+    if rows:
+        await conn.execute(MOVE, {"tasks": records(rows)})
 
 
 async def at_work(conn: Connection, account: AccountId) -> int:
@@ -228,6 +255,11 @@ async def in_flight(conn: Connection, account: AccountId) -> int:
     """Count the tasks that hold a slot of *account*; the caller holds the account's lock."""
     row = await one(conn, IN_FLIGHT, {"account": account})
     return 0 if row is None else int(row["n"])
+
+
+async def _located(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> dict[TaskId, Locked]:
+    found = await assets.of(conn, [row["id"] for row in rows])
+    return {row["id"]: located(row, found) for row in rows}
 
 
 def located(row: Mapping[str, Any], found: Mapping[TaskId, tuple[Asset, ...]]) -> Locked:

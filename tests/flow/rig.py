@@ -107,7 +107,7 @@ class Rig:
 
     async def handle(self, job: Job) -> Settled | None:
         """Run a claimed job to its end; None when its handler settled it itself."""
-        settled = await self.worker._outcome(job)
+        settled = next(iter(await self.worker.outcomes([job])), None)
         if settled is not None:
             if settled.dead:
                 await advance.give_up(self.services, job, settled.error or "")

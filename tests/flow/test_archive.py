@@ -177,7 +177,7 @@ def test_two_passes_at_once_store_nothing_twice_and_write_the_same_manifest(stag
         task = await rig.succeeded("c1", "c2")
         job = await rig.claim(JobKind.ARCHIVE)
         assert job is not None
-        await asyncio.gather(rig.worker._outcome(job), rig.worker._outcome(job))
+        await asyncio.gather(rig.worker.outcomes([job]), rig.worker.outcomes([job]))
         await rig.handle(job)
         assert (await rig.state(task))[0] is State.ARCHIVED
         keys = await objects(rig)
@@ -280,7 +280,7 @@ def test_a_pass_may_be_cut_at_any_moment_and_the_next_one_finishes(stage: Stage)
             job = await rig.claim(JobKind.ARCHIVE, lease=timedelta(seconds=-1))
             if job is None:
                 break
-            cut = asyncio.create_task(rig.worker._outcome(job))
+            cut = asyncio.create_task(rig.worker.outcomes([job]))
             await asyncio.wait({cut}, timeout=0.01 * fraction)
             cut.cancel()
             await asyncio.wait({cut})

@@ -259,7 +259,7 @@ def test_an_advance_that_runs_twice_has_one_effect(stage: Stage) -> None:
         await rig.call_back(task, rig.world.record("failed", task))
         job = await rig.claim(JobKind.ADVANCE)
         assert job is not None
-        await asyncio.gather(rig.worker._outcome(job), rig.worker._outcome(job))
+        await asyncio.gather(rig.worker.outcomes([job]), rig.worker.outcomes([job]))
         async with rig.services.database.connection() as conn:
             await jobs.settle(conn, rig.worker.id, [])
         assert (await rig.story(task)).count("task.failed") == 1

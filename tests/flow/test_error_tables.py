@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from receiver.core.model import AccountId, JobKind, State, TaskId
-from receiver.flow import account, change
+from receiver.flow import account, pace
 from receiver.flow.accept import Order, accept
 from tests.flow.rig import ACCOUNT, KEY, Rig, Stage
 from tests.flow.world import Reply, created
@@ -110,7 +110,7 @@ async def create_row(rig: Rig, *, enforced: bool, row: Row) -> None:
     else:
         await rig.pass_rest()
         async with rig.services.database.transaction() as conn:
-            await change.release_held(conn, rig.services.deals[ACCOUNT])
+            await pace.release_held(conn, rig.services.deals[ACCOUNT])
         await rig.work(JobKind.SUBMIT)
         assert [each.method for each in rig.world.seen] == ["POST", "POST"], row
         assert (await rig.state(task))[0] is State.SUBMITTED, row

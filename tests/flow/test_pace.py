@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from receiver.core.model import JobKind, State, TaskId
-from receiver.flow import change
+from receiver.flow import pace
 from receiver.flow.pace import PATIENCE
 from tests.flow.rig import ACCOUNT, Rig, Stage
 from tests.flow.world import CUT, HTML, created, envelope
@@ -20,7 +20,7 @@ TOO_FAST = envelope(1302, "slow down", status=429)
 async def released(rig: Rig) -> int:
     """Do the sweep's pass over the account and return how many held jobs it let go."""
     async with rig.services.database.transaction() as conn:
-        return await change.release_held(conn, rig.services.deals[ACCOUNT])
+        return await pace.release_held(conn, rig.services.deals[ACCOUNT])
 
 
 async def opened(rig: Rig) -> TaskId:

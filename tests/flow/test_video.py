@@ -311,7 +311,7 @@ def test_a_pass_may_be_cut_at_any_moment_and_no_object_is_doubled(stage: Stage) 
             job = await rig.claim(JobKind.ARCHIVE, lease=timedelta(seconds=-1))
             if job is None:
                 break
-            cut = asyncio.create_task(rig.worker._outcome(job))
+            cut = asyncio.create_task(rig.worker.outcomes([job]))
             await asyncio.wait({cut}, timeout=0.03 * step)
             cut.cancel()
             await asyncio.wait({cut})

@@ -14,7 +14,7 @@ from receiver.core.model import JobKind, State
 from receiver.flow import sweep
 from receiver.flow.outcome import Outcome
 from receiver.flow.services import Services
-from receiver.jobs.worker import HANDLERS, Worker
+from receiver.jobs.worker import HANDLERS, Worker, single
 from receiver.store.jobs import Job
 from tests.flow.rig import Rig, Stage
 from tests.flow.world import created
@@ -100,7 +100,7 @@ def test_a_handler_that_crashes_five_times_in_a_row_is_dead_and_calls_a_person(s
         task = await rig.submitted()
         if wanted:
             await rig.told(task, rig.world.record("failed", task), sign="no")
-        rig.worker.handlers = {**HANDLERS, JobKind.QUERY: crash}
+        rig.worker.handlers = {**HANDLERS, JobKind.QUERY: single(crash)}
         for number in range(5):
             assert (await rig.task(task)).attention is None
             settled = await rig.work(JobKind.QUERY)
@@ -125,7 +125,7 @@ def test_a_crash_between_other_errors_is_not_counted_with_them(stage: Stage) -> 
         task = await rig.submitted()
         rig.world.queries = [rig.world.report("processing", task)]
         for _ in range(4):
-            rig.worker.handlers = {**HANDLERS, JobKind.QUERY: crash}
+            rig.worker.handlers = {**HANDLERS, JobKind.QUERY: single(crash)}
             for _ in range(2):
                 await rig.work(JobKind.QUERY)
             rig.worker.handlers = HANDLERS
@@ -140,7 +140,7 @@ def test_a_dead_archive_job_runs_again_when_a_fresh_link_comes(stage: Stage) -> 
     async def story(rig: Rig) -> None:
         rig.faults -= {"job.crashed", "job.dead"}
         task = await rig.succeeded()
-        rig.worker.handlers = {**HANDLERS, JobKind.ARCHIVE: crash}
+        rig.worker.handlers = {**HANDLERS, JobKind.ARCHIVE: single(crash)}
         for _ in range(5):
             await rig.work(JobKind.ARCHIVE)
         assert (await rig.jobs_of(task))["archive"]["state"] == "dead"
@@ -164,7 +164,9 @@ def test_a_clean_stop_gives_leases_back_at_once(stage: Stage) -> None:
             await asyncio.Event().wait()
             raise AssertionError(job)
 
-        worker = Worker(rig.services, handlers={**HANDLERS, JobKind.SUBMIT: hang}, grace=timedelta(seconds=0.05))
+        worker = Worker(
+            rig.services, handlers={**HANDLERS, JobKind.SUBMIT: single(hang)}, grace=timedelta(seconds=0.05)
+        )
         running = asyncio.create_task(worker.run())
         await begun.wait()
         worker.stop.set()

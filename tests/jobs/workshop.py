@@ -12,7 +12,7 @@ from pathlib import Path
 from receiver.core.model import JobKind
 from receiver.flow.outcome import Done, Outcome
 from receiver.flow.services import Services
-from receiver.jobs.worker import HANDLERS, Worker
+from receiver.jobs.worker import HANDLERS, Worker, single
 from receiver.local.store import StoreAddress
 from receiver.store.jobs import Job
 from receiver.wiring import open_services
@@ -35,7 +35,7 @@ async def main() -> None:
     given = json.loads(sys.argv[1])
     stage = Stage(given["database_url"], StoreAddress(**given["store"]), given["prefix"], Path(given["directory"]))
     async with open_services(stage.settings("http://127.0.0.1:1")) as services:
-        worker = Worker(services, handlers={**HANDLERS, JobKind.QUERY: leave_mark})
+        worker = Worker(services, handlers={**HANDLERS, JobKind.QUERY: single(leave_mark)})
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop.set)
         await worker.run()
 
