@@ -14,7 +14,8 @@ from pathlib import Path
 
 import psycopg
 
-from tests.flow.rig import Stage
+from receiver.core.model import State, TaskId
+from tests.flow.rig import Rig, Stage
 from tests.jobs.workshop import POISON
 
 JOBS = 300
@@ -99,3 +100,38 @@ def test_a_job_that_kills_its_worker_is_dead_after_five_and_hurts_no_other(stage
             until(conn, "SELECT count(*) FROM mark", 1)
             until(conn, "SELECT count(*) FROM job WHERE state = 'dead' AND last_error = 'lease_lost'", 1)
         assert number(conn, "SELECT count(*) FROM tries WHERE subject = 666") == 5
+
+
+def unread(conn: psycopg.Connection[tuple[int, ...]]) -> int:
+    return number(conn, "SELECT count(*) FROM inbox WHERE outcome IS NULL")
+
+
+def test_a_worker_that_is_killed_in_the_middle_of_a_batch_has_done_nothing_of_it(stage: Stage) -> None:
+    tasks: list[TaskId] = []
+
+    async def posted(rig: Rig) -> None:
+        for _ in range(6):
+            tasks.append(await rig.submitted())
+            await rig.call_back(tasks[-1], rig.world.record("failed", tasks[-1]))
+
+    async def judged(rig: Rig) -> None:
+        for task in tasks:
+            assert (await rig.state(task))[0] is State.FAILED
+            assert (await rig.story(task)).count("task.failed") == 1
+
+    stage.play(posted, concurrency=10)
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(stage.database_url, autocommit=True) as conn:
+        with psycopg.connect(stage.database_url) as other, workers(stage, 1) as (process,):
+            # All is written but what became of the last callback.
+            other.execute("SELECT FROM inbox WHERE id = (SELECT max(id) FROM inbox) FOR UPDATE")
+            until(conn, blocked, 1)
+            process.kill()
+            assert process.wait() == -9
+        assert unread(conn) == len(tasks)
+        assert number(conn, "SELECT count(*) FROM task WHERE state = 'submitted'") == len(tasks)
+        conn.execute("UPDATE job SET lease_until = now() - interval '1 s' WHERE state = 'leased'")
+        with workers(stage, 1):
+            until(conn, "SELECT count(*) FROM inbox WHERE outcome = 'moved'", len(tasks))
+            until(conn, "SELECT 1 - (count(*) > 0)::int FROM job WHERE kind = 'advance'", 1)
+    stage.play(judged)
