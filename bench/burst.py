@@ -52,7 +52,7 @@ INSERT INTO job (kind, subject, account, state, run_at, deliver_by)
 SELECT 'query', id, account, 'waiting', due_at, due_at FROM made
 """
 _ABSENT: Final = b"SELECT 1 - least(count(*), 1) FROM worker"
-_LEFT: Final = b"SELECT count(*) FROM job WHERE kind = 'advance'"
+_LEFT: Final = b"SELECT EXISTS (SELECT FROM job WHERE kind = 'advance')"
 _TOOK: Final = b"SELECT extract(epoch FROM clock_timestamp() - min(received_at))::float8 FROM inbox"
 _STATES: Final = b"SELECT state, count(*) FROM task GROUP BY 1"
 
@@ -113,9 +113,9 @@ def run(parts: Parts, keys: Keys) -> Run:
             program(parts, "worker-burst", ["-m", "bench.burst"], env) as worker,
         ):
             await_answer(f"http://{HOST}:{port}/healthz", web, parts.log_of("web-burst"))
+            _await(conn, _ABSENT)
             conn.execute(_TASKS, {"account": ACCOUNT, "ids": tasks})
             conn.execute("ANALYZE")
-            _await(conn, _ABSENT)
             before = _used(web.pid, worker.pid)
             answered, result = _send(keys, port, web.pid, tasks)
             _await(conn, _LEFT)

@@ -47,8 +47,8 @@ async def row(conn: Connection, subject: int) -> dict[str, object]:
     return dict(found or {})
 
 
-async def claim_one(conn: Connection, **kwargs: timedelta) -> Job:
-    (job,) = await jobs.claim(conn, JobKind.QUERY, 1, **kwargs)
+async def claim_one(conn: Connection, lease: timedelta = jobs.LEASE) -> Job:
+    (job,) = await jobs.claim(conn, JobKind.QUERY, 1, lease=lease)
     return job
 
 
@@ -242,7 +242,7 @@ def test_the_claim_reads_its_index_alone_behind_many_waiting_jobs(database_url: 
         await jobs.want(conn, [wish(100_000 + n) for n in range(200)])
         await conn.execute("VACUUM ANALYZE job")
         claimed = jobs.CLAIM.replace("-- store.jobs.claim", "EXPLAIN (FORMAT JSON) -- store.jobs.claim").encode()
-        params = {"kind": "query", "limit": 1, "lease": jobs.LEASE, "token": uuid4()}
+        params = {"kind": "query", "limit": 1, "lapsed": 1, "lease": jobs.LEASE, "token": uuid4()}
         (plan,) = await (await conn.execute(claimed, params)).fetchall()
         scans = list(scans_of(plan["QUERY PLAN"][0]["Plan"]))
         assert {"job_ready", "job_leased"} <= {scan.get("Index Name") for scan in scans}
