@@ -157,7 +157,7 @@ async def _interpret(changes: Draft, services: Services, locked: Locked | None, 
     try:
         report = wire.read_callback(deal.profile, locked.task.kind, callback.body)
     except CallbackUnreadable as exc:
-        log.warning("callback.unreadable", task_id=callback.task_id, error=exc.code)
+        db.on_commit(partial(log.warning, "callback.unreadable", task_id=callback.task_id, error=exc.code))
         if locked.task.state not in ENDS:
             _ask(changes, deal, locked, Event(locked.task.id, "callback.unreadable", {"callback": str(callback.id)}))
         return _told(callback, Read(callback.id, inbox.Outcome.UNREADABLE))

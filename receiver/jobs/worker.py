@@ -281,7 +281,8 @@ class Worker:
 
 
 def _is_doubtful(job: Job) -> bool:
-    return job.lapsed or job.same_error > 0
+    # The tries of a batch that takes too long for any database are no different from those of an outage.
+    return job.lapsed or job.same_error > 0 or job.attempt > PATIENCE
 
 
 def _names(mine: Sequence[Job]) -> dict[str, object]:
