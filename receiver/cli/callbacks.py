@@ -13,8 +13,8 @@ from rich.table import Table
 
 from receiver import wiring
 from receiver.cli import api, keyring, run
+from receiver.cli.looking import SECONDS, AsJson, echo
 from receiver.cli.tables import cell, clean, rows, size, table
-from receiver.cli.tasks import SECONDS, AsJson, echo
 from receiver.core.errors import Misconfigured, NotFound
 from receiver.core.model import AccountId
 from receiver.core.tokens import CONSOLE_TEST, TokenKeys

@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import structlog
 import typer
 import uvloop
-from pydantic import BaseModel, SecretStr, ValidationError
 
 from receiver import wiring
-from receiver.cli import keys
+from receiver.cli import keys, reading
 from receiver.core.errors import Misconfigured
 from receiver.jobs.worker import Worker
 from receiver.local.postgres import EmbeddedPostgres, running
 from receiver.local.private import read_or_make
 from receiver.local.store import EmbeddedStore
 from receiver.local.supervisor import ChildSpec, Service, Supervisor
-from receiver.settings import FILE, PREFIX, Settings, SettingUnreadable, account_variable, is_secret
+from receiver.settings import FILE, Settings, is_secret
 from receiver.store import migrate as migrations
 from receiver.telemetry import logs
 from receiver.web.app import build_ops_app
@@ -109,43 +107,9 @@ def read_settings() -> Settings:
     Raises:
         Misconfigured: Names each variable that is wrong.
     """
-    try:
-        settings = Settings()
-    except ValidationError as exc:
-        raise Misconfigured("; ".join(f"{_variable(error['loc'])}: {error['msg']}" for error in exc.errors())) from None
-    except SettingUnreadable as exc:
-        raise Misconfigured(str(exc)) from exc
-    logs.configure(form=settings.log_format, level=settings.log_level, secrets=_hidden(settings))
+    settings = reading.settings()
+    logs.configure(form=settings.log_format, level=settings.log_level, secrets=reading.hidden(settings))
     return settings
-
-
-def _variable(location: Sequence[int | str]) -> str:
-    """Return the environment's name of what pydantic complains of."""
-    match location:
-        case ("accounts", account, str(name), *_):
-            return account_variable(str(account), name)
-        case (name, *_):
-            return f"{PREFIX}{name}".upper()
-        case _:
-            return "the environment"
-
-
-def _hidden(value: object) -> Iterator[str]:
-    """Yield every secret in settings, the password of a database URL among them."""
-    match value:
-        case SecretStr():
-            yield value.get_secret_value()
-            with suppress(ValueError):
-                yield urlsplit(value.get_secret_value()).password or ""
-        case BaseModel():
-            yield from _hidden(dict(value))
-        case Mapping():
-            yield from _hidden(tuple(value.values()))
-        case tuple():
-            for each in value:
-                yield from _hidden(each)
-        case _:
-            return
 
 
 @contextmanager

@@ -40,3 +40,28 @@ def test_the_shells_script_is_shown() -> None:
     done = run("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
     assert done.returncode == 0
     assert "_RECEIVER_COMPLETE=complete_bash" in done.stdout
+
+
+#: Take most of a second to import, and few commands need them.
+HEAVY = {"psycopg", "boto3", "starlette", "uvicorn", "jinja2", "structlog"}
+
+
+@pytest.mark.parametrize(
+    ("command", "spared"),
+    [
+        (("--version",), {*HEAVY, "pydantic", "httpx", "rich"}),
+        (("health",), {*HEAVY, "httpx", "rich"}),
+        (("tasks", "list"), HEAVY),
+    ],
+)
+def test_a_command_imports_what_it_needs(command: tuple[str, ...], spared: set[str]) -> None:
+    told = run(*command, PYTHONPROFILEIMPORTTIME="1", RECEIVER_URL="http://127.0.0.1:9", RECEIVER_PORT="9").stderr
+    imported = {line.rpartition("|")[2].strip() for line in told.splitlines() if line.startswith("import time:")}
+    assert "receiver.cli.main" in imported
+    assert imported & spared == set()
+
+
+def test_a_command_that_is_misspelt_is_guessed() -> None:
+    done = run("taks")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "tasks" in done.stderr
