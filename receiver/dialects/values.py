@@ -34,6 +34,11 @@ _NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 _UNITS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _URL: Final = re.compile(r"https?://[^\s\\\x00-\x20\x7f-\x9f\ud800-\udfff]+", re.IGNORECASE)
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+_DOMAIN: Final = re.compile(r"localhost|[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
+_BASE_URL: Final = re.compile(
+    r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?(/[a-z0-9._~%!$&'()*+,;=:@-]+)*",
+    re.IGNORECASE,
+)
 _LINK_IN_WORDS: Final = re.compile(r"(https?://[^\s/?#]*)[/?#]\S*", re.IGNORECASE)
 
 
@@ -146,6 +151,22 @@ def units(value: object) -> str | None:
     """Return an amount as decimal text, as sent (providers.md D25); None where it is none."""
     text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
     return text if isinstance(text, str) and _UNITS.fullmatch(text) else None
+
+
+def is_domain(text: str) -> bool:
+    """Return whether *text* is a domain as lists of media hosts have it: lower case, no wildcard, no port."""
+    return _DOMAIN.fullmatch(text) is not None
+
+
+def is_base_url(text: str) -> bool:
+    """Return whether *text* is `http(s)://host[:port][/path]`, in ASCII and without a slash at the end."""
+    found = _BASE_URL.fullmatch(text)
+    if found is None or not 0 < int(found["port"] or 1) < 2**16:
+        return False
+    try:
+        return bool(urlsplit(text).hostname)
+    except ValueError:
+        return False
 
 
 def link(value: object) -> str | None:
