@@ -49,8 +49,8 @@ class AssetView(Given):
         description="Where the bytes are: a presigned URL that works for 15 minutes, or a path here that needs the key"
     )
     play_url: str | None = Field(
-        description="Gives the bytes to whoever has it, without a key, for as long as they are kept; only a path where"
-        " no public URL is set"
+        description="Gives the bytes to whoever has it, without a key, for as long as they are kept and the secret"
+        " that made it is not retired (`receiver secrets retire`); only a path where no public URL is set"
     )
 
 
