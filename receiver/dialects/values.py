@@ -81,10 +81,11 @@ def _no_constant(_: str) -> object:
 
 
 def first(record: JsonObject, *names: str) -> object:
-    """Return the value of the first of *names* that is there and not null, else None."""
+    """Return the value of the first of *names* that is there and neither null nor an empty text, else None."""
     for name in names:
         value = record.get(name)
-        if value is not None:
+        # Gateways that marshal a record anew fill what they do not know with empty texts.
+        if value is not None and value != "":
             return value
     return None
 
