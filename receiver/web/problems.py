@@ -61,13 +61,16 @@ TITLES: Final[Mapping[int, str]] = {
     416: "No such range",
     422: "The request is not valid",
     429: "The day's limit is reached",
+    431: "The request's head is too large",
     500: "Something broke here",
     503: "Not now",
 }
 PROBLEM_JSON: Final = "application/problem+json"
-#: What the router and a crash answer; no error class stands behind them.
+#: What the server, the router and a crash answer; no error class stands behind them.
 _OTHERS: Final[Mapping[str, tuple[int, str]]] = {
+    "malformed_request": (400, "What came is no HTTP request."),
     "method_not_allowed": (405, "This path is served, but not by this method; `Allow` names those that are."),
+    "head_too_large": (431, "Path and headers of the request are too large together."),
     "internal_error": (500, "Something broke here; the log tells more of it by the same `request_id`."),
 }
 #: Seconds.
@@ -161,6 +164,14 @@ async def render_left(request: Request, error: Exception) -> Response:
     return Response(status_code=400)
 
 
+def unread(code: str) -> tuple[int, str, bytes]:
+    """Refuse what never became a request, and write its line; return the status, the request's id and the body."""
+    status, detail = _OTHERS[code]
+    request_id = access.new_id()
+    log.warning("request.refused", request_id=request_id, route=access.UNKNOWN, status=status, error=code)
+    return status, request_id, _body(status, code, detail, request_id, route=access.UNKNOWN)
+
+
 class CrashGuard:
     """
     Answers a fault of ours without showing it, and writes it to the log once.
@@ -202,6 +213,17 @@ def _problem(
 ) -> Response:
     route = access.route_of(request.scope)
     access.note(request.scope, code, [each.field for each in fields])
+    body = _body(status, code, detail, request.scope[access.REQUEST_ID], route=route, fields=fields)
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    if status == _UNAUTHORIZED and route.startswith("/v1"):
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(body, status_code=status, headers=headers, media_type=PROBLEM_JSON)
+
+
+def _body(
+    status: int, code: str, detail: str, request_id: str, *, route: str, fields: Sequence[ProblemField] = ()
+) -> bytes:
+    """Return a problem as JSON, and count it."""
     telemetry.REQUESTS_REFUSED.labels(route=route, error=code).inc()
     problem = Problem(
         type=type_of(code),
@@ -209,14 +231,10 @@ def _problem(
         status=status,
         code=code,
         detail=detail,
-        request_id=request.scope[access.REQUEST_ID],
+        request_id=request_id,
         **({"errors": tuple(fields)} if fields else {}),
     )
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    if status == _UNAUTHORIZED and route.startswith("/v1"):
-        headers["WWW-Authenticate"] = "Bearer"
-    body = problem.model_dump_json(exclude_unset=True)
-    return Response(body, status_code=status, headers=headers, media_type=PROBLEM_JSON)
+    return problem.model_dump_json(exclude_unset=True).encode()
 
 
 def _plain(text: str) -> str:

@@ -14,12 +14,11 @@ from typing import Final
 import structlog
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from receiver.flow.callback import Intake
 from receiver.flow.services import Services
 from receiver.web.app import build_app
-from receiver.web.gathering import GatheringProtocol
+from receiver.web.protocol import Protocol
 
 log = structlog.get_logger(__name__)
 
@@ -60,8 +59,7 @@ async def serve_web(services: Services, *, host: str, port: int) -> None:
     keeping.add_done_callback(lambda _: stop.set())
     try:
         app = build_app(services, intake)
-        release = app.state.waiting.close
-        await serve(app, host=host, port=port, name="web", stop=stop, release=release, protocol=GatheringProtocol)
+        await serve(app, host=host, port=port, name="web", stop=stop, release=app.state.waiting.close)
     finally:
         keeping.cancel()
         await asyncio.wait({keeping})
@@ -77,7 +75,6 @@ async def serve(
     name: str,
     stop: asyncio.Event | None = None,
     release: Callable[[], None] | None = None,
-    protocol: type[asyncio.Protocol] = HttpToolsProtocol,
 ) -> None:
     """
     Serve *app* until *stop* is set; without one, until SIGTERM or SIGINT.
@@ -88,7 +85,8 @@ async def serve(
         app,
         host=host,
         port=port,
-        http=protocol,
+        http=Protocol,
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="off",

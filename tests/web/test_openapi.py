@@ -172,7 +172,14 @@ def test_an_unknown_path_and_a_method_that_is_not_served_are_problems_with_a_req
     stage: Stage, method: str
 ) -> None:
     async def story(door: Door) -> None:
-        for path, code in (("/nowhere", "not_found"), ("/docs", "method_not_allowed"), ("/v1/tasks:x", "not_found")):
+        for path, code in (
+            ("/nowhere", "not_found"),
+            ("/docs", "method_not_allowed"),
+            ("/v1/tasks:x", "not_found"),
+            ("/v1/tasks/", "not_found"),
+            ("/docs/", "not_found"),
+            ("/a/1/token/", "not_found"),
+        ):
             answer = await door.client.request(method, path)
             if (method, path) != ("GET", "/docs"):
                 assert answer.headers["content-type"] == "application/problem+json"
