@@ -15,6 +15,7 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 
+from receiver.core.errors import Misconfigured
 from receiver.flow.callback import Intake
 from receiver.flow.services import Services
 from receiver.web.app import build_app
@@ -36,7 +37,12 @@ class _Server(uvicorn.Server):
         self._role = role
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit as exc:
+            # The base has logged the operating system's own words.
+            where = f"{self.config.host}:{self.config.port}"
+            raise Misconfigured(f"{self._role} cannot listen on {where}: stop what does, or set another port") from exc
         for listener in [each for server in self.servers for each in server.sockets]:
             host, port, *_ = listener.getsockname()
             log.info("server.started", role=self._role, host=host, port=port)
@@ -80,6 +86,9 @@ async def serve(
     Serve *app* until *stop* is set; without one, until SIGTERM or SIGINT.
 
     *release* lets go of requests that would only wait.
+
+    Raises:
+        Misconfigured: The port is taken, or the host is no address of this machine.
     """
     config = uvicorn.Config(
         app,

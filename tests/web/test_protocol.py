@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from structlog.testing import capture_logs
 
+from receiver.core.errors import Misconfigured
 from receiver.web.protocol import LARGEST_HEAD
 from receiver.web.server import serve
 
@@ -194,3 +195,13 @@ def test_who_wishes_for_another_protocol_is_answered_in_this_one(wish: tuple[byt
         return got
 
     assert told(story) == b"body" * 6
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    async def story() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            with pytest.raises(Misconfigured, match=f"web cannot listen on 127.0.0.1:{port}"):
+                await serve(Starlette(), host="127.0.0.1", port=port, name="web", stop=asyncio.Event())
+
+    asyncio.run(story())
