@@ -60,10 +60,14 @@ async def create(request: Request) -> Response:
 
     A body may have 4 MiB. Wrong fields are named as `tasks.17.input.prompt`, counted from 0. The day's limits count
     all that is new in the batch. With an `idempotency_key` in each item the same batch may be sent again, also in
-    other portions: what exists is told, not made twice.
+    other portions: what exists is told, not made twice. The header `Idempotency-Key`, which is for
+    a single task, is refused.
     """
     services: Services = request.app.state.services
     caller = await caller_of(request)
+    if "idempotency-key" in request.headers:
+        message = "is for a single task; give each task of a batch its own `idempotency_key`"
+        raise InvalidInput([FieldError("Idempotency-Key", message)])
     try:
         body = await read_model(request, BatchBody, limit=MAX_BODY)
         accepted = await accept_all(services, caller, _orders(body))

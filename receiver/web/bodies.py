@@ -83,8 +83,8 @@ def _signed(value: object) -> object:
     return value
 
 
-#: A whole number in a query that may be below zero.
-Signed = Annotated[int, BeforeValidator(_signed)]
+#: Of a whole number in a query that may be below zero; stands after its bounds, or the document has none of them.
+SIGNED: Final = BeforeValidator(_signed)
 
 
 def _within_reach(value: datetime) -> datetime:

@@ -23,10 +23,10 @@ from receiver.web import cursors
 from receiver.web.assets import AssetView, asset_view
 from receiver.web.auth import caller_of, owner_of
 from receiver.web.bodies import (
+    SIGNED,
     Given,
     Instant,
     Moment,
-    Signed,
     Taken,
     Whole,
     answer,
@@ -97,8 +97,8 @@ class ListQuery(Taken):
         description="Only tasks with this label, as `name:value`; given several times, with all of these",
     )
     reference: str | None = Field(default=None, description="Only tasks with this reference of yours")
-    slack_below: Signed | None = Field(
-        default=None, ge=-LONGEST, le=LONGEST, description="Only open tasks with less time left than this many seconds"
+    slack_below: Annotated[int, Field(ge=-LONGEST, le=LONGEST), SIGNED] | None = Field(
+        default=None, description="Only open tasks with less time left than this many seconds"
     )
     attention: str | None = Field(
         default=None, description="Only tasks at which a person must look for this reason; `any` is for any reason"
@@ -273,9 +273,12 @@ def _events(told: Sequence[Told]) -> tuple[EventView, ...]:
 
 
 def _idempotency_key(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
-    if key is None:
+    given = request.headers.getlist("idempotency-key")
+    if not given:
         return None
+    if len(given) > 1:
+        raise InvalidInput([FieldError("Idempotency-Key", "may be given once")])
+    (key,) = given
     if not (0 < len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
         message = f"must be 1 to {LONGEST_KEY} printable ASCII characters"
         raise InvalidInput([FieldError("Idempotency-Key", message)])

@@ -139,6 +139,15 @@ def test_a_key_of_another_request_refuses_the_whole_batch(stage: Stage) -> None:
     play(stage, story)
 
 
+def test_a_key_for_a_single_task_is_not_passed_over(stage: Stage) -> None:
+    async def story(door: Door) -> None:
+        answer = await door.client.post("/v1/tasks:batch", json={"tasks": [BODY]}, headers={"Idempotency-Key": "k"})
+        judge_problem(door, answer, 422, "invalid_input", "Idempotency-Key")
+        assert await count(door) == 0
+
+    play(stage, story)
+
+
 def test_a_day_s_limit_counts_the_whole_batch_but_not_what_exists(stage: Stage) -> None:
     async def story(door: Door) -> None:
         async with await door.new_key("frugal", "frugal-key", daily_tasks=3) as client:

@@ -131,6 +131,10 @@ def test_a_cursor_is_good_for_its_filter_alone(stage: Stage) -> None:
         assert len((await door.get(f"/v1/tasks?{same}&cursor={cursor}")).json()["tasks"]) == 2
         for other in ("", "state=accepted", f"{base}&account=studio", base.replace("a:b", "a:x")):
             judge_problem(door, await door.get(f"/v1/tasks?{other}&cursor={cursor}"), 422, "invalid_input", "cursor")
+        callbacks = await door.get(
+            f"/v1/callbacks?cursor={(await door.get('/v1/tasks?limit=1')).json()['next_cursor']}"
+        )
+        judge_problem(door, callbacks, 422, "invalid_input", "cursor")
         for broken in (cursor[:-1], cursor + "A", cursor.swapcase(), "%00", "1", "=", "é", "A" * 5000):
             answer = await door.get(f"/v1/tasks?{base}&cursor={broken}")
             judge_problem(door, answer, 422, "invalid_input", "cursor")

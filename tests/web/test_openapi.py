@@ -119,6 +119,10 @@ def test_every_field_and_parameter_that_a_caller_may_send_is_explained() -> None
     assert bare == []
 
 
+def test_every_bound_is_one_that_readers_of_schemas_know() -> None:
+    assert re.findall(r'"(?:ge|le|gt|lt|min_length|max_length)":', openapi.text_of(document())) == []
+
+
 def test_the_copy_for_readers_is_the_document() -> None:
     kept = (ROOT / "docs" / "openapi.json").read_text()
     assert kept == openapi.text_of(document()), "python -m receiver.web.openapi > docs/openapi.json"

@@ -217,6 +217,9 @@ def test_an_idempotency_key_is_plain_text(stage: Stage) -> None:
                 "/v1/tasks", json=BODY, headers=[(b"Idempotency-Key", key.encode("latin-1"))]
             )
             judge_problem(door, answer, 422, "invalid_input", "Idempotency-Key")
+        twice = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+        answer = await door.client.post("/v1/tasks", json=BODY, headers=twice)
+        judge_problem(door, answer, 422, "invalid_input", "Idempotency-Key")
 
     play(stage, story)
 
