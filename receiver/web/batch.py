@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from pydantic import Field
@@ -19,8 +18,6 @@ from receiver.web.tasks import LONGEST_KEY, TaskBody, order_of
 #: Bytes, and tasks.
 MAX_BODY: Final = 4 * 1024 * 1024
 MOST: Final = 1000
-#: Fields that one answer names; a mistake that all tasks share is found from the first of them.
-NAMED: Final = 100
 
 
 class BatchItem(TaskBody):
@@ -68,11 +65,8 @@ async def create(request: Request) -> Response:
     if "idempotency-key" in request.headers:
         message = "is for a single task; give each task of a batch its own `idempotency_key`"
         raise InvalidInput([FieldError("Idempotency-Key", message)])
-    try:
-        body = await read_model(request, BatchBody, limit=MAX_BODY)
-        accepted = await accept_all(services, caller, _orders(body))
-    except InvalidInput as exc:
-        raise InvalidInput(_some(exc.errors)) from exc
+    body = await read_model(request, BatchBody, limit=MAX_BODY)
+    accepted = await accept_all(services, caller, _orders(body))
     tasks = tuple(BatchedTask(id=str(each.id), existed=each.made is None) for each in accepted)
     return answer(BatchView(tasks=tasks), status=202)
 
@@ -87,8 +81,3 @@ def _orders(body: BatchBody) -> list[Order]:
     if errors:
         raise InvalidInput(errors)
     return [order_of(item, item.idempotency_key) for item in body.tasks]
-
-
-def _some(errors: Sequence[FieldError]) -> list[FieldError]:
-    rest = len(errors) - NAMED
-    return [*errors[:NAMED], *([FieldError("tasks", f"{rest} more fields are wrong")] if rest > 0 else [])]

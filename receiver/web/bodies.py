@@ -48,6 +48,18 @@ _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Z
 _FIRST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _LAST: Final = datetime(3000, 1, 1, tzinfo=UTC)
 
+#: What is wrong with a field, by pydantic's name of it, where its own words are those of Python.
+_WORDS: Final = {
+    "extra_forbidden": "no such field",
+    "missing": "is required",
+    "string_type": "must be a text",
+    "string_unicode": "must be a text; half a surrogate pair is none",
+    "bool_type": "must be true or false",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "list_type": "must be a list",
+}
+
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -240,7 +252,9 @@ def _parameter_error(error: dict[str, Any], known: str) -> FieldError:
 
 
 def _field_error(error: dict[str, Any]) -> FieldError:
-    return FieldError(".".join(str(part) for part in error["loc"]), str(error["msg"]))
+    # A key that is no text has no place of its own.
+    where = ".".join(str(part) for part in error["loc"]) or "body"
+    return FieldError(where, _WORDS.get(error["type"], str(error["msg"])))
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -19,6 +19,7 @@ from receiver.core.errors import (
     BodyTooLarge,
     BucketUnavailable,
     Conflict,
+    FieldError,
     IdempotencyMismatch,
     InvalidInput,
     MalformedBody,
@@ -65,6 +66,8 @@ TITLES: Final[Mapping[int, str]] = {
     500: "Something broke here",
     503: "Not now",
 }
+#: Fields that one answer names; what is wrong everywhere is found from the first of them.
+NAMED: Final = 100
 PROBLEM_JSON: Final = "application/problem+json"
 #: What the server, the router and a crash answer; no error class stands behind them.
 _OTHERS: Final[Mapping[str, tuple[int, str]]] = {
@@ -101,7 +104,9 @@ class Problem(BaseModel):
     code: str = Field(description="A stable word for what is wrong")
     detail: str = Field(description="What is wrong this time, for a person")
     request_id: str = Field(description="Finds the line in the log")
-    errors: tuple[ProblemField, ...] = Field(default=(), description="Each field that is wrong, where fields are")
+    errors: tuple[ProblemField, ...] = Field(
+        default=(), description="Each field that is wrong, where fields are; beyond 100 only how many, as `*`"
+    )
 
 
 def catalogue() -> Mapping[str, tuple[int, str]]:
@@ -137,7 +142,9 @@ async def render_error(request: Request, error: Exception) -> Response:
     detail = str(error) if status < _SERVER_ERROR or status == _UNAVAILABLE else "see the service's log"
     fields = []
     if isinstance(error, InvalidInput):
-        fields = [ProblemField(field=_plain(e.field), message=_plain(e.message)) for e in error.errors]
+        told = InvalidInput(_some(error.errors))
+        fields = [ProblemField(field=_plain(e.field), message=_plain(e.message)) for e in told.errors]
+        detail = str(told)
     retry_after = RETRY_AFTER if status == _UNAVAILABLE else None
     if isinstance(error, SpendLimit):
         retry_after = ceil(error.opens_in.total_seconds())
@@ -235,6 +242,11 @@ def _body(
         **({"errors": tuple(fields)} if fields else {}),
     )
     return problem.model_dump_json(exclude_unset=True).encode()
+
+
+def _some(errors: Sequence[FieldError]) -> Sequence[FieldError]:
+    rest = len(errors) - NAMED
+    return errors if rest <= 0 else [*errors[:NAMED], FieldError("*", f"{rest} more fields are wrong")]
 
 
 def _plain(text: str) -> str:

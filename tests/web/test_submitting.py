@@ -105,6 +105,35 @@ ODD_TEXTS = [
 ]
 
 
+def test_a_body_of_wrong_fields_is_answered_by_a_hundred_of_them(stage: Stage) -> None:
+    async def story(door: Door) -> None:
+        wrong = {f"f{n}": 1 for n in range(20_000)}
+        for body, prefix in ((BODY | wrong, ""), (BODY | {"input": BODY["input"] | wrong}, "input.")):
+            fields = [*(f"{prefix}f{n}" for n in range(100)), "*"]
+            problem = judge_problem(door, await door.post(body), 422, "invalid_input", *fields)
+            assert problem["errors"][-1]["message"] == "19900 more fields are wrong"
+            assert len(problem["detail"]) < 10_000
+
+    play(stage, story)
+
+
+def test_what_is_wrong_is_said_without_words_of_python(stage: Stage) -> None:
+    async def story(door: Door) -> None:
+        body = {"account": 1, "input": [], "labels": "x", "promt": 1}
+        problem = (await door.post(body)).json()
+        assert {each["field"]: each["message"] for each in problem["errors"]} == {
+            "account": "must be a text",
+            "kind": "is required",
+            "input": "must be an object",
+            "labels": "must be an object",
+            "promt": "no such field",
+        }
+        odd = await door.client.post("/v1/tasks", content=b'{"\\ud800": 1}')
+        assert odd.json()["errors"] == [{"field": "body", "message": "must be a text; half a surrogate pair is none"}]
+
+    play(stage, story)
+
+
 def test_text_that_no_answer_can_carry_is_refused_and_breaks_nothing(stage: Stage) -> None:
     async def story(door: Door) -> None:
         for raw in ODD_TEXTS:
