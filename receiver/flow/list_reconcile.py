@@ -87,11 +87,19 @@ async def query(services: Services, job: Job) -> Outcome:
         case Later():
             return begun
         case reading:
-            whole = await _read(services, reading)
-            if whole:
-                await _ask_singly(services, reading)
-            await _end(services, reading, whole=whole)
+            await _read_and_end(services, reading)
             return await _outcome(services, reading, job)
+
+
+async def _read_and_end(services: Services, reading: _Reading) -> None:
+    """Read, and let the next reading begin soon, also after one that the database or a stop broke off."""
+    whole = False
+    try:
+        if await _read(services, reading):
+            await _ask_singly(services, reading)
+            whole = True
+    finally:
+        await _end(services, reading, whole=whole)
 
 
 async def _end(services: Services, reading: _Reading, *, whole: bool) -> None:
@@ -239,9 +247,11 @@ async def _take(services: Services, reading: _Reading, told: Mapping[TaskId, tup
     deal = reading.deal
     async with services.database.connection() as conn:
         await turns.keep(conn, deal.account.id, reading.kind, span=_TURN)
-        claimed = await turns.claim(conn, list(told), waiting=[*news, *waiting])
         awaited = deal.account.id in await jobs.held_accounts(conn)
     async with services.database.transaction() as conn:
+        # All of them before the first that ends locks the account: a callback holds one task and waits for the account.
+        await tasks.lock_all(conn, list(told))
+        claimed = await turns.claim(conn, list(told), waiting=[*news, *waiting])
         settled: list[Settled] = []
         for task in sorted({*claimed, *news, reading.leader} & told.keys()):
             outcome = await _apply(services, conn, reading, task, told[task][1], awaited=awaited)

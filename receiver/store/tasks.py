@@ -100,6 +100,11 @@ LOCK: Final = """
 SELECT *, now() AS read_at FROM task WHERE id = %(id)s FOR NO KEY UPDATE
 """
 
+LOCK_ALL: Final = """
+-- store.tasks.lock_all: several tasks of one transaction, before anything else is locked
+SELECT id FROM task WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE
+"""
+
 GET: Final = """
 -- store.tasks.get: one task as it stands
 SELECT *, now() AS read_at FROM task WHERE id = %(id)s
@@ -190,6 +195,11 @@ async def lock(conn: Connection, task: TaskId) -> Locked | None:
     """Lock the row of *task* until the transaction ends and return it with its assets; None when there is none."""
     row = await one(conn, LOCK, {"id": task})
     return None if row is None else located(row, await assets.of(conn, [task]))
+
+
+async def lock_all(conn: Connection, several: Sequence[TaskId]) -> None:
+    """Lock the rows of *several* tasks by id, for a transaction that changes them one after the other."""
+    await conn.execute(LOCK_ALL, {"ids": list(several)})
 
 
 async def get(conn: Connection, task: TaskId) -> Locked | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +13,8 @@ import pytest
 from receiver.core.model import JobKind, State, TaskId
 from receiver.dialects.profile import Profile
 from receiver.flow.list_reconcile import query
-from receiver.store import turns
+from receiver.store import accounts, turns
+from receiver.store import tasks as task_rows
 from tests.flow.rig import ACCOUNT, Rig, Stage
 from tests.flow.world import API, HTML, Reply, created, envelope
 
@@ -267,5 +269,57 @@ def test_a_list_that_cannot_be_read_changes_nothing(stage: Stage, broken: Reply)
         assert settled.error in {"provider_unreachable", "provider_busy"}
         assert {(await rig.state(task))[0] for task in tasks} == {State.SUBMITTED}
         assert [each.path.startswith(API) for each in rig.world.asked()] == [True]
+
+    stage.play(story, concurrency=10)
+
+
+async def until_blocked(rig: Rig) -> None:
+    """Return when a statement in this database waits for a lock."""
+    waits = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with asyncio.timeout(30):
+        while not await rig.sql(waits):
+            await asyncio.sleep(0.01)
+
+
+def test_a_page_of_ended_tasks_waits_for_a_task_before_it_takes_the_account(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        tasks = await sent(rig, 6)
+        rig.world.queries = [page(*(told(rig, task, n, "succeed", f"c{n}") for n, task in enumerate(tasks, 1)))]
+        job = await rig.claim(JobKind.QUERY)
+        assert job is not None
+        # A callback about the last of them is being applied meanwhile, and gives its slot back.
+        async with rig.services.database.transaction() as conn:
+            await task_rows.lock(conn, tasks[-1])
+            reading = asyncio.create_task(rig.handle(job))
+            await until_blocked(rig)
+            await conn.execute("SET LOCAL lock_timeout = '500ms'")
+            await accounts.lock(conn, ACCOUNT)
+        settled = await reading
+        assert settled is not None
+        assert settled.error is None
+        assert {(await rig.state(task))[0] for task in tasks} == {State.SUCCEEDED}
+
+    stage.play(story, concurrency=10)
+
+
+def test_a_reading_that_the_database_breaks_off_gives_its_turn_back(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        tasks = await sent(rig, 6)
+        rig.world.queries = [page(*(told(rig, task, n, "processing") for n, task in enumerate(tasks, 1)))]
+        job = await rig.claim(JobKind.QUERY)
+        assert job is not None
+        async with rig.services.database.transaction() as conn:
+            await task_rows.lock(conn, tasks[-1])
+            reading = asyncio.create_task(rig.handle(job))
+            await until_blocked(rig)
+            ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            await rig.sql(f"{ended} AND wait_event_type = 'Lock'")
+        settled = await reading
+        assert settled is not None
+        assert settled.error == "store_unavailable"
+        (turn,) = await rig.sql("SELECT taken_until - now() AS left FROM list_turn")
+        assert turn["left"] <= timedelta(seconds=5)
+        # What it had claimed is due again, and not only when its lease is over.
+        assert await rig.sql("SELECT id FROM job WHERE kind = 'query' AND state = 'leased'") == []
 
     stage.play(story, concurrency=10)
