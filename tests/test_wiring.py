@@ -141,3 +141,26 @@ def test_a_broken_file_of_secrets_changes_nothing_and_is_told_once(text: str | N
     write(file, NEW)
     assert renew() == (NEW,)
     assert renew() is None
+
+
+def test_the_accounts_of_the_documents_are_accounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "profiles.md").read_text("utf-8")
+    (tmp_path / "example-audio.toml").write_text(page.partition("```toml\n")[2].partition("```")[0], "utf-8")
+    for name in ("day", "night", "kling", "shop"):
+        (tmp_path / name).write_text(f"key-of-{name}\n")
+    for block in page.split("```text\n")[1:]:
+        for line in block.partition("```")[0].splitlines():
+            variable, _, value = line.partition("=")
+            given = value.replace("/run/secrets", str(tmp_path)).replace("/etc/receiver/profiles", str(tmp_path))
+            monkeypatch.setenv(variable, given)
+
+    read = Settings()
+    deals = wiring.read_deals(read)
+
+    keys = {name: deal.account.credentials for name, deal in deals.items() if name != "kling"}
+    assert keys == {
+        name: ApiKey(key=Secret(f"key-of-{'kling' if name == 'film' else name}"))
+        for name in ("day", "night", "film", "shop")
+    }
+    assert wiring.read_defaults(read, deals) == {"text-to-audio": "day", "video-to-audio": "night"}
+    assert deals[AccountId("shop")].profile.name == "example-audio"
