@@ -41,6 +41,11 @@ from receiver.core.errors import BodyTooLarge, FieldError, InvalidInput, Malform
 
 #: Bytes. A callback carries URLs, never audio.
 MAX_BODY: Final = 256 * 1024
+#: Labels of a task, and so of a filter.
+MOST_LABELS: Final = 32
+#: Characters of a label; a page of many tasks is written in one go, while callbacks wait for their answer.
+LONGEST_NAME: Final = 63
+LONGEST_VALUE: Final = 255
 #: Of a whole number in a query; all of them fit in PostgreSQL's bigint.
 _DIGITS: Final = 18
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -65,6 +70,21 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 #: RFC 3339 in UTC with milliseconds, as `moment` writes it.
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
+#: Labels as a task is given them; `check_names` looks at what is in them.
+Labels = Annotated[
+    dict[str, str],
+    Field(
+        max_length=MOST_LABELS,
+        description=f"Your own names and values: a name has 1 to {LONGEST_NAME} characters, none of them a colon, and a"
+        f" value has at most {LONGEST_VALUE}",
+        json_schema_extra={
+            "propertyNames": {"minLength": 1, "maxLength": LONGEST_NAME, "pattern": "^[^:]*$"},
+            "additionalProperties": {"type": "string", "maxLength": LONGEST_VALUE},
+        },
+    ),
+]
 
 
 class Taken(BaseModel):
@@ -220,14 +240,21 @@ def check_text(field: str, value: str | None) -> None:
 
 def check_names(reference: str | None, labels: Mapping[str, str]) -> None:
     """
-    Refuse a reference or labels that the database cannot hold.
+    Refuse a reference or labels that the database cannot hold, or of which no filter could ask.
 
     Raises:
-        InvalidInput: Names the one that is wrong.
+        InvalidInput: Names each that is wrong.
     """
-    check_text("reference", reference)
+    errors = _unstorable("reference", reference or "")
     for name, value in labels.items():
-        check_text(f"labels.{name[:40]}", name + value)
+        field = f"labels.{name[:40]}"
+        errors += _unstorable(field, name + value)
+        if not 0 < len(name) <= LONGEST_NAME or ":" in name:
+            errors.append(FieldError(field, f"a name has 1 to {LONGEST_NAME} characters, none of them a colon"))
+        if len(value) > LONGEST_VALUE:
+            errors.append(FieldError(field, f"a value has at most {LONGEST_VALUE} characters"))
+    if errors:
+        raise InvalidInput(errors)
 
 
 def _unstorable(field: str, value: str) -> list[FieldError]:

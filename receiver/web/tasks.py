@@ -23,9 +23,11 @@ from receiver.web import cursors
 from receiver.web.assets import AssetView, asset_view
 from receiver.web.auth import caller_of, owner_of
 from receiver.web.bodies import (
+    MOST_LABELS,
     SIGNED,
     Given,
     Instant,
+    Labels,
     Moment,
     Taken,
     Whole,
@@ -42,8 +44,6 @@ DEFAULT_PAGE: Final = 50
 LARGEST_PAGE: Final = 200
 #: Characters.
 LONGEST_KEY: Final = 255
-#: Labels of a task, and so of a filter.
-MOST_LABELS: Final = 32
 #: Seconds that a filter may look ahead or back.
 LONGEST: Final = 10 * 365 * 86_400
 #: `attention` of a filter that takes any reason.
@@ -67,9 +67,7 @@ class TaskBody(Taken):
         " kind takes; a 422 names each field that is wrong and what it may hold"
     )
     reference: str | None = Field(default=None, max_length=255, description="Your own id; not unique")
-    labels: dict[str, str] = Field(
-        default_factory=dict, max_length=MOST_LABELS, description="Your own names and values"
-    )
+    labels: Labels = Field(default_factory=dict)
 
 
 class ShowQuery(Taken):

@@ -25,7 +25,7 @@ async def made(door: Door, **changes: Any) -> str:
 def test_each_filter_shows_what_fits(stage: Stage) -> None:
     async def story(door: Door) -> None:
         plain = await made(door)
-        tagged = await made(door, labels={"show": "12", "a:b": "c:d"}, reference="scene-3")
+        tagged = await made(door, labels={"show": "12", "a": "b:c:d"}, reference="scene-3")
         other = await made(door, labels={"show": "12"})
         await door.client.post(f"/v1/tasks/{plain}/cancel")
         await door.rig.sql("UPDATE task SET attention = 'job_dead' WHERE id = %(id)s", id=int(other))
@@ -41,7 +41,7 @@ def test_each_filter_shows_what_fits(stage: Stage) -> None:
             ([("kind", "text-to-audio")], everything),
             ([("kind", "video-to-audio")], []),
             ([("label", "show:12")], [other, tagged]),
-            ([("label", "show:12"), ("label", "a:b:c:d")], []),
+            ([("label", "show:12"), ("label", "a:b:c:d")], [tagged]),
             ([("label", "show:1")], []),
             ([("label", "show:")], []),
             ([("reference", "scene-3")], [tagged]),

@@ -78,6 +78,11 @@ WRONG: dict[str, tuple[object, list[str]]] = {
     "odd reference": (BODY | {"reference": "a\0b"}, ["reference"]),
     "labels that are no text": (BODY | {"labels": {"a": 1}}, ["labels.a"]),
     "odd label": (BODY | {"labels": {"a": "\0"}}, ["labels.a"]),
+    "labels of which no filter can ask": (
+        BODY | {"labels": {"": "", "a:b": "", "n" * 64: ""}},
+        ["labels.", "labels.a:b", "labels." + "n" * 40],
+    ),
+    "a long value": (BODY | {"labels": {"a": "x" * 256, "b": "x" * 255, "n" * 63: ""}}, ["labels.a"]),
     "many labels": (BODY | {"labels": {str(n): "" for n in range(33)}}, ["labels"]),
 }
 
