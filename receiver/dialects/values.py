@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -31,7 +32,7 @@ _LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
 _MAX_CLIP: Final = timedelta(days=1)
 
 _NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
-_UNITS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+_UNITS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,18})?")
 _URL: Final = re.compile(r"https?://[^\s\\\x00-\x20\x7f-\x9f\ud800-\udfff]+", re.IGNORECASE)
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 _DOMAIN: Final = re.compile(r"localhost|[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
@@ -150,7 +151,12 @@ def _number(value: object) -> float | None:
 
 def units(value: object) -> str | None:
     """Return an amount as decimal text, as sent (providers.md D25); None where it is none."""
-    text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    text = value
+    if isinstance(value, float):
+        # The shortest text that reads back as the same number, but without an exponent.
+        text = f"{Decimal(repr(value)):f}"
+    elif isinstance(value, int) and not isinstance(value, bool):
+        text = str(value)
     return text if isinstance(text, str) and _UNITS.fullmatch(text) else None
 
 
