@@ -81,11 +81,12 @@ async def serve(
     name: str,
     stop: asyncio.Event | None = None,
     release: Callable[[], None] | None = None,
+    protocol: type[asyncio.Protocol] = Protocol,
 ) -> None:
     """
     Serve *app* until *stop* is set; without one, until SIGTERM or SIGINT.
 
-    *release* lets go of requests that would only wait.
+    *release* lets go of requests that would only wait; *protocol* is another one for comparison alone.
 
     Raises:
         Misconfigured: The port is taken, or the host is no address of this machine.
@@ -94,7 +95,7 @@ async def serve(
         app,
         host=host,
         port=port,
-        http=Protocol,
+        http=protocol,
         ws="none",
         log_config=None,
         access_log=False,
