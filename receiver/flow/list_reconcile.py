@@ -32,7 +32,7 @@ _MANY: Final = 4
 _PAGE_TIMEOUT: Final = timedelta(seconds=30)
 _TURN: Final = timedelta(seconds=45)
 #: From a reading to the next: twice the usual run, in these limits; a page costs the same for one task as for 500.
-#: The shorter also after one that failed, and while tasks wait for a slot.
+#: The shorter also after one that failed, while tasks wait for a slot, and for who comes while a reading goes on.
 _REST: Final = schedule.BUSY_PAUSE
 _SHORT_REST: Final = schedule.QUERY_SPACING
 #: The provider's clock and ours may differ, and it notes a task later than we send it.
@@ -125,16 +125,16 @@ def _may_be_listed(services: Services, found: Locked) -> bool:
 async def _begin(conn: Connection, deal: Deal, leader: Task) -> _Reading | Later | None:
     """Take the turn, or wait for its end with all others that are due; None where they are too few for a reading."""
     account, kind = deal.account.id, leader.kind
-    left = await turns.left(conn, account, kind, most=_REST)
+    left = await turns.left(conn, account, kind, most=_REST, soon=_SHORT_REST)
     if left <= timedelta() and not await turns.many_wait(conn, account, kind, beside=leader.id, many=_MANY):
         return None
     began = await turns.take(conn, account, kind, span=_TURN)
     if began is None:
-        await turns.put_off(conn, account, kind, most=_REST)
+        await turns.put_off(conn, account, kind, most=_REST, soon=_SHORT_REST)
         # They come back together, so that it shows how many they are.
         return Later(left)
     sought = await turns.sought(conn, account, kind)
-    await turns.put_off(conn, account, kind, most=_REST)
+    await turns.put_off(conn, account, kind, most=_REST, soon=_SHORT_REST)
     sought[leader.id] = leader.first_sent_at
     return _Reading(deal, kind, leader.id, began, sought, set(sought))
 
