@@ -94,7 +94,7 @@ def show(
 
 @app.command()
 def get(
-    assets: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of assets")] = None,
+    assets: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of assets")] = None,
     *,
     task: Annotated[str | None, typer.Option("--task", metavar="ID", help="All files of this task")] = None,
     out: Annotated[

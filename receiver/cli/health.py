@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from receiver.cli import reading
+from receiver.core.errors import Misconfigured
 
 #: Seconds; a container's check is given a little more.
 _PATIENCE: Final = 5
@@ -25,6 +26,8 @@ def health(
     """Ask the web or the worker on this machine whether it is ready: exit status 0 when it is, else 1."""
     settings = reading.settings()
     host, port = (settings.host, settings.port) if role == "web" else (settings.worker_host, settings.worker_port)
+    if not port:
+        raise Misconfigured(f"the port of {role} is 0: it takes any free one, so it cannot be asked")
     address = reading.address(host, port)
     path = "/healthz" if alive else "/readyz"
     # Containers call this every few seconds: the client of the standard library is there at once.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from collections import UserDict
 from importlib import metadata
@@ -22,7 +24,7 @@ COMMANDS: Final = MappingProxyType(
         "worker": "receiver.cli.run:worker",
         "migrate": "receiver.cli.run:migrate",
         "health": "receiver.cli.health:health",
-        "sandbox": "receiver.cli.run:sandbox",
+        "sandbox": "receiver.cli.simulating:sandbox",
         "demo": "receiver.cli.demo:demo",
         "doctor": "receiver.cli.doctor.command:doctor",
         "ledger": "receiver.cli.ledger:ledger",
@@ -34,6 +36,8 @@ COMMANDS: Final = MappingProxyType(
         "secrets": "receiver.cli.secrets:app",
     }
 )
+#: What the system says when it has no room for what is written.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 #: The sandbox reads its own options, so that it has the same ones without us.
 _READS_ITSELF: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -93,7 +97,11 @@ def root(
 def main() -> None:
     """Run the command line: exit status 0 done, 1 something failed, 2 usage."""
     try:
-        app(prog_name="receiver")
+        try:
+            app(prog_name="receiver")
+        finally:
+            # Not left to the interpreter, which ends with a status and words of its own.
+            sys.stdout.flush()
     except ReceiverError as exc:
         fail(exc)
     except BaseExceptionGroup as group:
@@ -102,6 +110,13 @@ def main() -> None:
         if rest is not None or known is None:
             raise
         fail(*known.exceptions)
+    except OSError as exc:
+        if exc.errno not in _FULL:
+            raise
+        # What is still to be written would fail once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write(f"receiver: cannot_write: {exc.strerror}\n")
+        sys.exit(1)
 
 
 def fail(*errors: BaseException) -> NoReturn:

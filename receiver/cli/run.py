@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 import structlog
 import typer
@@ -30,9 +29,6 @@ from receiver.web.server import serve as serve_app
 from receiver.web.server import serve_web, stop_on_signal
 
 log = structlog.get_logger(__name__)
-
-#: Where the sandbox listens unless told otherwise.
-SANDBOX_PORT: Final = 8090
 
 
 def serve() -> None:
@@ -83,21 +79,9 @@ def worker() -> None:
 
 def migrate() -> None:
     """Bring the database to this version."""
-    with database(read_settings()) as url:
+    with database(read_settings(), make=True) as url:
         applied = migrations.migrate(url)
     sys.stdout.write("".join(f"applied {name}\n" for name in applied) or "nothing to do\n")
-
-
-def sandbox(context: typer.Context) -> None:
-    """Simulate a provider: strict, with callbacks, real audio, a ledger of charges, and faults on request."""
-    try:
-        from receiver.sandbox.__main__ import main as run_sandbox
-    except ImportError as exc:
-        raise Misconfigured(
-            f"the sandbox makes audio and needs the extra: pip install 'receiver[local]' ({exc})"
-        ) from exc
-
-    run_sandbox(context.args, program="receiver sandbox", port=SANDBOX_PORT)
 
 
 def read_settings() -> Settings:
@@ -113,12 +97,16 @@ def read_settings() -> Settings:
 
 
 @contextmanager
-def database(settings: Settings) -> Iterator[str]:
+def database(settings: Settings, *, make: bool = False) -> Iterator[str]:
     """
     Give the URL of the database that is set, or of the embedded one, which is started if it does not run.
 
+    Args:
+        settings: Say which.
+        make: Make the embedded one where there is none yet.
+
     Raises:
-        Misconfigured: The embedded one cannot run here.
+        Misconfigured: The embedded one cannot run here, or is not there.
     """
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value()
@@ -127,6 +115,8 @@ def database(settings: Settings) -> Iterator[str]:
     if (url := running(directory)) is not None:
         yield url
         return
+    if not make and not directory.exists():
+        raise Misconfigured(f"there is no database in {directory} yet: `receiver serve` makes it (RECEIVER_DATA_DIR)")
     postgres = EmbeddedPostgres(directory)
     try:
         yield postgres.start()
