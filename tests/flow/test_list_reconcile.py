@@ -263,15 +263,60 @@ def test_a_list_proves_that_an_unsure_create_arrived(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("broken", [HTML, envelope(1302, "slow down", status=429), envelope(0, data={"task_id": "p1"})])
-def test_a_list_that_cannot_be_read_changes_nothing(stage: Stage, broken: Reply) -> None:
+def test_a_provider_that_answers_no_list_and_no_question_changes_nothing(stage: Stage, broken: Reply) -> None:
     async def story(rig: Rig) -> None:
         tasks = await sent(rig, 6)
-        rig.world.queries = [broken]
+        rig.world.queries = [broken, HTML]
         settled = await rig.work(JobKind.QUERY)
         assert settled is not None
         assert settled.error in {"provider_unreachable", "provider_busy"}
         assert {(await rig.state(task))[0] for task in tasks} == {State.SUBMITTED}
-        assert [each.path.startswith(API) for each in rig.world.asked()] == [True]
+        assert {(await rig.task(task)).query_wanted for task in tasks} == {False}
+        assert all(each.path.startswith(API) for each in rig.world.asked())
+
+    stage.play(story, concurrency=10)
+
+
+@pytest.mark.parametrize(
+    "broken", [HTML, envelope(1000, "no such route for you", status=401), envelope(0, data={"task_id": "p1"})]
+)
+def test_a_list_that_cannot_be_read_keeps_no_task_from_being_asked_after(stage: Stage, broken: Reply) -> None:
+    async def story(rig: Rig) -> None:
+        leader, *others = await sent(rig, 6)
+        rig.world.queries = [broken, rig.world.report("processing", leader)]
+        settled = await rig.work(JobKind.QUERY)
+        assert settled is not None
+        assert settled.error is None
+        assert (await rig.state(leader))[0] is State.PROCESSING
+        assert [(await rig.task(task)).query_wanted for task in others] == [True] * 5
+        assert rig.logged("account.paused") == []
+        (row,) = await rig.sql("SELECT coalesce(max(failures), 0) AS failures FROM pace")
+        assert row["failures"] == 0
+
+    stage.play(story, concurrency=10)
+
+
+def test_a_list_that_gives_the_same_page_for_ever_is_left(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        small_pages(rig, 2)
+        leader, *others = await sent(rig, 6)
+        strangers = page(*(rig.world.record("succeed", 7, task_id=f"x{n}") for n in range(2)))
+        rig.world.queries = [strangers, strangers, rig.world.report("processing", leader)]
+        await rig.work(JobKind.QUERY)
+        assert (len(listed(rig)), singly(rig)) == (2, ["p1"])
+        assert [(await rig.task(task)).query_wanted for task in others] == [True] * 5
+
+    stage.play(story, concurrency=10)
+
+
+def test_pages_of_strangers_without_times_are_not_read_for_ever(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        small_pages(rig, 1)
+        leader, *_ = await sent(rig, 6)
+        pages = [page(rig.world.record("succeed", 7, task_id=f"x{n}", created_at=None)) for n in range(10)]
+        rig.world.queries = [*pages, rig.world.report("processing", leader)]
+        await rig.work(JobKind.QUERY)
+        assert (len(listed(rig)), singly(rig)) == (10, ["p1"])
 
     stage.play(story, concurrency=10)
 
