@@ -175,7 +175,7 @@ def unread(code: str) -> tuple[int, str, bytes]:
     """Refuse what never became a request, and write its line; return the status, the request's id and the body."""
     status, detail = _OTHERS[code]
     request_id = access.new_id()
-    log.warning("request.refused", request_id=request_id, route=access.UNKNOWN, status=status, error=code)
+    log.info("request.refused", request_id=request_id, route=access.UNKNOWN, status=status, error=code)
     return status, request_id, _body(status, code, detail, request_id, route=access.UNKNOWN)
 
 
