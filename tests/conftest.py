@@ -25,14 +25,14 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - what the tests make below it has names
 ROOM = 6 << 30
 #: Folders and files that are begun with, since each of their tests takes long; the longest first.
 LONG = (
-    "system/test_chaos.py",
-    "docs/test_commands.py",
-    "system/test_exactly_once.py",
-    "system/test_quiet.py",
-    "system/test_kills.py",
-    "cli/test_demo.py",
-    "system/test_callbacks.py",
-    "system/",
+    "tests/system/test_chaos.py",
+    "tests/docs/test_commands.py",
+    "tests/system/test_exactly_once.py",
+    "tests/system/test_quiet.py",
+    "tests/system/test_kills.py",
+    "tests/cli/test_demo.py",
+    "tests/system/test_callbacks.py",
+    "tests/system/",
 )
 
 
@@ -57,9 +57,7 @@ if "TMPDIR" not in os.environ and in_memory():
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that no process is left alone with it at the end; the rest stays as drawn."""
-    here = Path(__file__).parent
-    begun = {item: item.path.relative_to(here).as_posix() for item in items}
-    items.sort(key=lambda item: next((n for n, name in enumerate(LONG) if begun[item].startswith(name)), len(LONG)))
+    items.sort(key=lambda item: next((n for n, name in enumerate(LONG) if item.nodeid.startswith(name)), len(LONG)))
 
 
 #: For a database that lives as long as the test run; nothing else turns durability off.
