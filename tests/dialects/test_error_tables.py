@@ -132,7 +132,19 @@ NEW_API: Final[Sequence[Row]] = [
     (403, bare("insufficient_user_quota"), "account", "account", ""),
     (429, bare("token_concurrency_limit_reached"), "busy concurrency", "busy concurrency", ""),
 ]
+#: An empty purse at any gateway of that family.
+POOR: Final[Sequence[Row]] = [
+    (
+        403,
+        comet(code, "user quota is not enough (request id: 202502281247138307582052662997)"),
+        "account",
+        "account",
+        "",
+    )
+    for code in ("insufficient_user_quota", "pre_consume_token_quota_failed")
+]
 TABLES: Final = [
+    *[(profile, row) for profile in ("cometapi", "deerapi", "kkiai", "new-api") for row in POOR],
     *[(profile, row) for profile in PASS_THROUGH for row in KLING],
     *[("cometapi", row) for row in COMETAPI],
     *[("deerapi", row) for row in DEERAPI],
