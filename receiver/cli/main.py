@@ -57,6 +57,11 @@ class _Root(TyperGroup):
         super().__init__(**attributes)
         self.commands = _Commands(COMMANDS)
 
+    def list_commands(self, ctx: object) -> list[str]:
+        """Return the names; the inherited one asks for the commands, too."""
+        del ctx
+        return list(self.commands)
+
 
 def _command(name: str, found: Any) -> Any:  # noqa: ANN401 - typer has no public name for a command
     if isinstance(found, typer.Typer):

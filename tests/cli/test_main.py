@@ -82,6 +82,13 @@ def test_a_command_imports_what_it_needs(command: tuple[str, ...], spared: set[s
     assert imported & spared == set()
 
 
+def test_completing_the_name_of_a_command_imports_no_other() -> None:
+    asked = {"_RECEIVER_COMPLETE": "complete_bash", "COMP_WORDS": "receiver hea", "COMP_CWORD": "1"}
+    done = run(**asked, PYTHONPROFILEIMPORTTIME="1")
+    assert done.stdout.split() == ["health"]
+    assert "psycopg" not in done.stderr
+
+
 def test_a_command_that_is_misspelt_is_guessed() -> None:
     done = run("taks")
     assert (done.returncode, done.stdout) == (2, "")
