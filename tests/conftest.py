@@ -84,7 +84,7 @@ def server_directory() -> Iterator[Path]:
     """
     Short enough for a socket, and passable for the database's user when the tests run as root.
 
-    Nothing here need be durable, and in memory each of thousands of databases is made and dropped in a fifth of the time.
+    Nothing here need be durable, and thousands of databases are made and dropped there in a fifth of the time.
     """
     place = Path(tempfile.mkdtemp(prefix="receiver-tests-", dir=MEMORY if in_memory() else None))
     place.chmod(0o711)
