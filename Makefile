@@ -22,7 +22,7 @@ run: setup ## run the service (embedded database and store unless settings name 
 	$(BIN)/receiver serve
 
 test: setup ## the tests, but for those of outages that last minutes
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not long"
 
 test-long: setup ## outages of provider and bucket that last
 	$(BIN)/python -m pytest -m long

@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bench.parts import HOST
 from receiver.web.server import serve
@@ -38,7 +39,7 @@ async def run(name: str, port: int) -> None:
         from bench import usual  # noqa: PLC0415  the floor runs without its libraries
 
         app = await usual.build(os.environ["BENCH_DATABASE"])
-    await serve(app, host=HOST, port=port, name=name)
+    await serve(app, host=HOST, port=port, name=name, protocol=HttpToolsProtocol)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,14 @@ fi
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 
+if have caddy caddy; then
+  said=$(DOMAIN=hooks.example.com XDG_DATA_HOME="$place" XDG_CONFIG_HOME="$place" \
+    caddy validate --config deploy/caddy/Caddyfile --adapter caddyfile 2>&1) || {
+    echo "$said" >&2
+    exit 1
+  }
+fi
+
 if have systemd-analyze systemd; then
   units="$place/units"
   mkdir "$units"

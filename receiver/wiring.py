@@ -16,8 +16,9 @@ import structlog
 from receiver.core.errors import Misconfigured, StoreUnavailable
 from receiver.core.model import Account, AccountId, ApiKey, Credentials, KeyPair, Secret, SignatureMode
 from receiver.core.tokens import TokenKeys, check_secrets, key_id
-from receiver.dialects import signature, spec
+from receiver.dialects import auth, signature, spec
 from receiver.dialects.profile import CredentialKind, Profile
+from receiver.dialects.values import is_domain
 from receiver.flow.services import Deal, Services
 from receiver.settings import AccountSettings, Settings
 from receiver.store import accounts, keys, migrate, secrets
@@ -254,7 +255,7 @@ def _deal(name: str, account: AccountSettings, profiles: Mapping[str, Profile]) 
             webhook_secrets=checks,
             signature_mode=mode,
             concurrency=account.concurrency or profile.concurrency,
-            asset_hosts=account.asset_hosts if account.asset_hosts is not None else profile.asset_hosts,
+            asset_hosts=_asset_hosts(name, account, profile),
             daily_tasks=account.daily_tasks,
             daily_units=account.daily_units,
             allow_cidrs=account.allow_cidrs,
@@ -267,11 +268,25 @@ def _deal(name: str, account: AccountSettings, profiles: Mapping[str, Profile]) 
 
 
 def _credentials(name: str, account: AccountSettings) -> Credentials:
-    if account.api_key is not None:
-        return ApiKey(key=Secret(account.api_key.get_secret_value()))
-    if account.access_key and account.secret_key is not None:
-        return KeyPair(access_key=account.access_key, secret_key=Secret(account.secret_key.get_secret_value()))
+    field = "api_key"
+    try:
+        if account.api_key is not None:
+            return ApiKey(key=auth.check_key(account.api_key.get_secret_value()))
+        if account.access_key and account.secret_key is not None:
+            field = "secret_key"
+            secret_key = auth.check_key(account.secret_key.get_secret_value())
+            return KeyPair(access_key=account.access_key.strip(), secret_key=secret_key)
+    except Misconfigured as exc:
+        raise Misconfigured(f"account {name}: {field}: {exc}") from exc
     raise Misconfigured(f"account {name}: set api_key, or access_key and secret_key")
+
+
+def _asset_hosts(name: str, account: AccountSettings, profile: Profile) -> tuple[str, ...]:
+    hosts = profile.asset_hosts if account.asset_hosts is None else account.asset_hosts
+    for host in hosts:
+        if not is_domain(host):
+            raise Misconfigured(f"account {name}: asset_hosts: {host!r} is no domain such as klingai.com in lower case")
+    return hosts
 
 
 def _check_kind(name: str, credentials: Credentials, profile: Profile) -> None:

@@ -12,15 +12,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from receiver.cli import api
+from receiver.cli import api, completing
+from receiver.cli.looking import AsJson, echo
 from receiver.cli.tables import ABSENT, cell, rows, span, table
-from receiver.cli.tasks import AsJson, echo
 
 app = typer.Typer(
     help=f"Accounts of a running service; its API key is taken from {api.KEY_VARIABLE}.", no_args_is_help=True
 )
 
-Account = Annotated[str, typer.Argument(metavar="ID", help="The account's name")]
+Account = Annotated[str, typer.Argument(metavar="ID", help="The account's name", autocompletion=completing.accounts)]
 
 #: Of an account, in the order of the columns of a pipe.
 COLUMNS: Final = (

@@ -10,9 +10,9 @@ from urllib.parse import quote
 import typer
 from rich.console import Console
 
-from receiver.cli import api, completing, orders, tasks
+from receiver.cli import api, completing, looking, orders
+from receiver.cli.looking import AsJson, TaskId
 from receiver.cli.tables import cell, clean, rows, state_cell
-from receiver.cli.tasks import AsJson, TaskId
 
 #: Of a task after an act, for a pipe.
 _TOLD: Final = ("id", "state", "reason", "due_at")
@@ -60,7 +60,7 @@ def adopt(
     with api.connected(url) as service:
         answer = service.post("/v1/tasks:adopt", document)
     if as_json:
-        tasks.echo(answer)
+        looking.echo(answer)
     elif sys.stdout.isatty():
         _print(answer.document)
     else:
@@ -73,18 +73,18 @@ def events(task: TaskId, *, as_json: AsJson = False, url: api.Url = api.DEFAULT_
         answer = service.get(f"/v1/tasks/{quote(task, safe='')}/events")
     story = answer.document["events"]
     if as_json:
-        tasks.echo(answer)
+        looking.echo(answer)
     elif sys.stdout.isatty():
-        Console(highlight=False).print(tasks.story_table(story))
+        Console(highlight=False).print(looking.story_table(story))
     else:
-        sys.stdout.write(rows((event["at"], event["type"], tasks.data_of(event)) for event in story))
+        sys.stdout.write(rows((event["at"], event["type"], looking.data_of(event)) for event in story))
 
 
 def _act(task: str, act: str, document: Mapping[str, object], *, as_json: bool, url: str) -> None:
     with api.connected(url) as service:
         answer = service.post(f"/v1/tasks/{quote(task, safe='')}/{act}", document)
     if as_json:
-        tasks.echo(answer)
+        looking.echo(answer)
     elif sys.stdout.isatty():
         _print(answer.document)
     else:

@@ -18,8 +18,8 @@ from rich.table import Table
 
 from receiver.cli import api, download
 from receiver.cli.download import Brought, Wanted
+from receiver.cli.looking import AsJson, echo
 from receiver.cli.tables import cell, clean, rows, size, span, state_cell, table
-from receiver.cli.tasks import AsJson, echo
 from receiver.core.errors import ReceiverError
 
 app = typer.Typer(
@@ -94,7 +94,7 @@ def show(
 
 @app.command()
 def get(
-    assets: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of assets")] = None,
+    assets: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of assets")] = None,
     *,
     task: Annotated[str | None, typer.Option("--task", metavar="ID", help="All files of this task")] = None,
     out: Annotated[

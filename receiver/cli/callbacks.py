@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from receiver import wiring
-from receiver.cli import api, keyring, run
+from receiver.cli import api, completing, keyring, run
+from receiver.cli.looking import SECONDS, AsJson, echo
 from receiver.cli.tables import cell, clean, rows, size, table
-from receiver.cli.tasks import SECONDS, AsJson, echo
 from receiver.core.errors import Misconfigured, NotFound
 from receiver.core.model import AccountId
 from receiver.core.tokens import CONSOLE_TEST, TokenKeys
@@ -36,7 +36,9 @@ _STYLES: Final = {"moved": "green", "orphan": "red", "cross_wired": "red", "unre
 def listing(
     *,
     task: Annotated[str | None, typer.Option(metavar="ID", help="Only callbacks of this task's URL")] = None,
-    account: Annotated[str | None, typer.Option(help="Only callbacks of this account's URLs")] = None,
+    account: Annotated[
+        str | None, typer.Option(help="Only callbacks of this account's URLs", autocompletion=completing.accounts)
+    ] = None,
     outcome: Annotated[
         str | None, typer.Option(help="Only those of which this became, such as orphan; or unprocessed")
     ] = None,

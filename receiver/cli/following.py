@@ -38,7 +38,7 @@ class TimeOver(Exception):
 
 
 def watch(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The tasks' ids")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="The tasks' ids")],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the task as JSON, on a line, at each change")] = False,
     url: api.Url = api.DEFAULT_URL,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sys
+from http.client import HTTPConnection, HTTPException
 from typing import Annotated, Final, Literal
 
-import httpx
 import typer
 
-from receiver.cli.run import read_settings
+from receiver.cli import reading
+from receiver.core.errors import Misconfigured
 
 #: Seconds; a container's check is given a little more.
 _PATIENCE: Final = 5
 _OK: Final = 200
-#: Listening everywhere is reached here.
-_HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared, not bound
 
 
 def health(
@@ -25,17 +24,22 @@ def health(
     ] = False,
 ) -> None:
     """Ask the web or the worker on this machine whether it is ready: exit status 0 when it is, else 1."""
-    settings = read_settings()
+    settings = reading.settings()
     host, port = (settings.host, settings.port) if role == "web" else (settings.worker_host, settings.worker_port)
-    host = _HERE.get(host, host)
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if not port:
+        raise Misconfigured(f"the port of {role} is 0: it takes any free one, so it cannot be asked")
+    address = reading.address(host, port)
     path = "/healthz" if alive else "/readyz"
+    # Containers call this every few seconds: the client of the standard library is there at once.
+    connection = HTTPConnection(address, timeout=_PATIENCE)
     try:
-        with httpx.Client(trust_env=False, timeout=_PATIENCE) as client:
-            status = client.get(f"http://{address}{path}").status_code
-    except httpx.TransportError as exc:
+        connection.request("GET", path)
+        status = connection.getresponse().status
+    except (OSError, HTTPException) as exc:
         sys.stderr.write(f"{role} does not answer at {address}: {type(exc).__name__}\n")
         raise typer.Exit(1) from None
+    finally:
+        connection.close()
     if status != _OK:
         sys.stderr.write(f"{role} answers {status} at {address}{path}\n")
         raise typer.Exit(1)

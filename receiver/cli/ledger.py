@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from receiver.cli import api
+from receiver.cli.looking import AsJson, echo
 from receiver.cli.tables import cell, clean, rows, state_cell, table
-from receiver.cli.tasks import AsJson, echo
 
 _LINE: Final = ("day", "account", "kind")
 _TASK: Final = ("id", "state", "reason", "attention", "due_at")

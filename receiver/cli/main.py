@@ -2,31 +2,79 @@
 
 from __future__ import annotations
 
+import errno
+import importlib
+import os
 import sys
+from collections import UserDict
 from importlib import metadata
-from typing import Annotated, NoReturn
+from types import MappingProxyType
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from receiver.cli import (
-    accounts,
-    acts,
-    assets,
-    callbacks,
-    demo,
-    following,
-    health,
-    keys,
-    ledger,
-    run,
-    secrets,
-    submitting,
-    tasks,
-)
-from receiver.cli.doctor.command import doctor
 from receiver.core.errors import ReceiverError
 
+#: Every command and group, in the order of `--help`, and where it is; imported when it is asked for.
+COMMANDS: Final = MappingProxyType(
+    {
+        "serve": "receiver.cli.run:serve",
+        "web": "receiver.cli.run:web",
+        "worker": "receiver.cli.run:worker",
+        "migrate": "receiver.cli.run:migrate",
+        "health": "receiver.cli.health:health",
+        "sandbox": "receiver.cli.simulating:sandbox",
+        "demo": "receiver.cli.demo:demo",
+        "doctor": "receiver.cli.doctor.command:doctor",
+        "ledger": "receiver.cli.ledger:ledger",
+        "tasks": "receiver.cli.tasks:app",
+        "assets": "receiver.cli.assets:app",
+        "callbacks": "receiver.cli.callbacks:app",
+        "accounts": "receiver.cli.accounts:app",
+        "keys": "receiver.cli.keys:app",
+        "secrets": "receiver.cli.secrets:app",
+    }
+)
+#: What the system says when it has no room for what is written.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+#: The sandbox reads its own options, so that it has the same ones without us.
+_READS_ITSELF: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+class _Commands(UserDict[str, Any]):
+    """Commands by name, from where each is."""
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - typer has no public name for a command
+        module, _, found = super().__getitem__(name).partition(":")
+        return _command(name, getattr(importlib.import_module(module), found))
+
+
+class _Root(TyperGroup):
+    """The group of all commands; to import them all takes a second, and most calls need one."""
+
+    def __init__(self, **attributes: Any) -> None:  # noqa: ANN401 - those of typer
+        super().__init__(**attributes)
+        self.commands = _Commands(COMMANDS)
+
+    def list_commands(self, ctx: object) -> list[str]:
+        """Return the names; the inherited one asks for the commands, too."""
+        del ctx
+        return list(self.commands)
+
+
+def _command(name: str, found: Any) -> Any:  # noqa: ANN401 - typer has no public name for a command
+    if isinstance(found, typer.Typer):
+        group = typer.main.get_group(found)
+        group.name = name
+        return group
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command(name, context_settings=_READS_ITSELF if name == "sandbox" else None)(found)
+    return typer.main.get_command(alone)
+
+
 app = typer.Typer(
+    cls=_Root,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -51,32 +99,14 @@ def root(
     del version
 
 
-app.command()(run.serve)
-app.command()(run.web)
-app.command()(run.worker)
-app.command()(run.migrate)
-app.command()(health.health)
-# The sandbox reads its own options, so that it has the same ones without us.
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
-    run.sandbox
-)
-app.command()(demo.demo)
-app.command()(doctor)
-app.command()(ledger.ledger)
-for act in (submitting.submit, following.watch, acts.cancel, acts.retry, acts.refresh, acts.adopt, acts.events):
-    tasks.app.command()(act)
-app.add_typer(tasks.app, name="tasks")
-app.add_typer(assets.app, name="assets")
-app.add_typer(callbacks.app, name="callbacks")
-app.add_typer(accounts.app, name="accounts")
-app.add_typer(keys.app, name="keys")
-app.add_typer(secrets.app, name="secrets")
-
-
 def main() -> None:
     """Run the command line: exit status 0 done, 1 something failed, 2 usage."""
     try:
-        app(prog_name="receiver")
+        try:
+            app(prog_name="receiver")
+        finally:
+            # Not left to the interpreter, which ends with a status and words of its own.
+            sys.stdout.flush()
     except ReceiverError as exc:
         fail(exc)
     except BaseExceptionGroup as group:
@@ -85,6 +115,13 @@ def main() -> None:
         if rest is not None or known is None:
             raise
         fail(*known.exceptions)
+    except OSError as exc:
+        if exc.errno not in _FULL:
+            raise
+        # What is still to be written would fail once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write(f"receiver: cannot_write: {exc.strerror}\n")
+        sys.exit(1)
 
 
 def fail(*errors: BaseException) -> NoReturn:

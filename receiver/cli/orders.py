@@ -35,6 +35,10 @@ class Line:
         return len(json.dumps(self.document)) + 2
 
 
+class WrongLine(ValueError):
+    """A line of a file is no task; says why."""
+
+
 class WrongLines(Exception):
     """Some lines of a file are no tasks; each is told with its number."""
 
@@ -94,7 +98,7 @@ def read_lines(text: str, defaults: Mapping[str, Any], *, name: str, run: str) -
             continue
         try:
             document = {**defaults, **_document(each)}
-        except ValueError as exc:
+        except WrongLine as exc:
             wrong.append(f"line {number}: {exc}")
             continue
         meaning = json.dumps(document, sort_keys=True)
@@ -127,11 +131,11 @@ def _document(line: str) -> dict[str, Any]:
     try:
         document = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:
-        raise ValueError("this is no JSON") from exc
+        raise WrongLine("this is no JSON") from exc
     if not isinstance(document, dict):
-        raise ValueError("must be a JSON object")  # noqa: TRY004 - of the file, not of ours
+        raise WrongLine("must be a JSON object")
     if unknown := document.keys() - _FIELDS:
-        raise ValueError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(sorted(_FIELDS))}")
+        raise WrongLine(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(sorted(_FIELDS))}")
     return document
 
 

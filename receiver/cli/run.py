@@ -5,26 +5,23 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit
 
 import structlog
 import typer
 import uvloop
-from pydantic import BaseModel, SecretStr, ValidationError
 
 from receiver import wiring
-from receiver.cli import keys
+from receiver.cli import keys, reading
 from receiver.core.errors import Misconfigured
 from receiver.jobs.worker import Worker
 from receiver.local.postgres import EmbeddedPostgres, running
 from receiver.local.private import read_or_make
 from receiver.local.store import EmbeddedStore
 from receiver.local.supervisor import ChildSpec, Service, Supervisor
-from receiver.settings import FILE, PREFIX, Settings, SettingUnreadable, account_variable, is_secret
+from receiver.settings import FILE, Settings, is_secret
 from receiver.store import migrate as migrations
 from receiver.telemetry import logs
 from receiver.web.app import build_ops_app
@@ -32,9 +29,6 @@ from receiver.web.server import serve as serve_app
 from receiver.web.server import serve_web, stop_on_signal
 
 log = structlog.get_logger(__name__)
-
-#: Where the sandbox listens unless told otherwise.
-SANDBOX_PORT: Final = 8090
 
 
 def serve() -> None:
@@ -85,21 +79,9 @@ def worker() -> None:
 
 def migrate() -> None:
     """Bring the database to this version."""
-    with database(read_settings()) as url:
+    with database(read_settings(), make=True) as url:
         applied = migrations.migrate(url)
     sys.stdout.write("".join(f"applied {name}\n" for name in applied) or "nothing to do\n")
-
-
-def sandbox(context: typer.Context) -> None:
-    """Simulate a provider: strict, with callbacks, real audio, a ledger of charges, and faults on request."""
-    try:
-        from receiver.sandbox.__main__ import main as run_sandbox
-    except ImportError as exc:
-        raise Misconfigured(
-            f"the sandbox makes audio and needs the extra: pip install 'receiver[local]' ({exc})"
-        ) from exc
-
-    run_sandbox(context.args, program="receiver sandbox", port=SANDBOX_PORT)
 
 
 def read_settings() -> Settings:
@@ -109,52 +91,22 @@ def read_settings() -> Settings:
     Raises:
         Misconfigured: Names each variable that is wrong.
     """
-    try:
-        settings = Settings()
-    except ValidationError as exc:
-        raise Misconfigured("; ".join(f"{_variable(error['loc'])}: {error['msg']}" for error in exc.errors())) from None
-    except SettingUnreadable as exc:
-        raise Misconfigured(str(exc)) from exc
-    logs.configure(form=settings.log_format, level=settings.log_level, secrets=_hidden(settings))
+    settings = reading.settings()
+    logs.configure(form=settings.log_format, level=settings.log_level, secrets=reading.hidden(settings))
     return settings
 
 
-def _variable(location: Sequence[int | str]) -> str:
-    """Return the environment's name of what pydantic complains of."""
-    match location:
-        case ("accounts", account, str(name), *_):
-            return account_variable(str(account), name)
-        case (name, *_):
-            return f"{PREFIX}{name}".upper()
-        case _:
-            return "the environment"
-
-
-def _hidden(value: object) -> Iterator[str]:
-    """Yield every secret in settings, the password of a database URL among them."""
-    match value:
-        case SecretStr():
-            yield value.get_secret_value()
-            with suppress(ValueError):
-                yield urlsplit(value.get_secret_value()).password or ""
-        case BaseModel():
-            yield from _hidden(dict(value))
-        case Mapping():
-            yield from _hidden(tuple(value.values()))
-        case tuple():
-            for each in value:
-                yield from _hidden(each)
-        case _:
-            return
-
-
 @contextmanager
-def database(settings: Settings) -> Iterator[str]:
+def database(settings: Settings, *, make: bool = False) -> Iterator[str]:
     """
     Give the URL of the database that is set, or of the embedded one, which is started if it does not run.
 
+    Args:
+        settings: Say which.
+        make: Make the embedded one where there is none yet.
+
     Raises:
-        Misconfigured: The embedded one cannot run here.
+        Misconfigured: The embedded one cannot run here, or is not there.
     """
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value()
@@ -163,6 +115,8 @@ def database(settings: Settings) -> Iterator[str]:
     if (url := running(directory)) is not None:
         yield url
         return
+    if not make and not directory.exists():
+        raise Misconfigured(f"there is no database in {directory} yet: `receiver serve` makes it (RECEIVER_DATA_DIR)")
     postgres = EmbeddedPostgres(directory)
     try:
         yield postgres.start()

@@ -43,6 +43,7 @@ app = typer.Typer(
 VARIABLE: Final = f"{PREFIX}CALLBACK_SECRETS"
 #: A create that was begun with the secret that signed before is under way no longer.
 SETTLED: Final = timedelta(minutes=1)
+_LATER: Final = "When no open task (receiver secrets list) and nobody's play_url (/a/…) needs the others any more"
 
 Fingerprint = Annotated[str, typer.Argument(help="As `receiver secrets list` shows it")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document")]
@@ -89,7 +90,7 @@ def rotate(
             _rewrite(file, lambda texts: [made, *texts])
             _note(settings, [name, *map(key_id, known.callbacks)])
             _say(f"{name} signs from now on; every process takes it up by itself.")
-            _say(f"When no open task needs the others any more: receiver secrets retire {key_id(known.callbacks[0])}")
+            _say(f"{_LATER}: receiver secrets retire {key_id(known.callbacks[0])}")
             return
     _put_out(settings, [*_texts(known), made])
     _say(f"1. {_where(settings)}: {name} is last, so that it is accepted and does not sign.")
@@ -108,10 +109,11 @@ def promote(fingerprint: Fingerprint) -> None:
         if (file := run.own_secrets_file(settings)) is not None:
             _rewrite(file, lambda texts: [chosen, *(text for text in texts if text != chosen)])
             _say(f"{fingerprint} signs from now on; every process takes it up by itself.")
+            _say(f"{_LATER}: receiver secrets retire FINGERPRINT")
             return
     _put_out(settings, [chosen, *(text for text in _texts(known) if text != chosen)])
     _say(f"1. {_where(settings)}: {fingerprint} is first, so that it signs.")
-    _say("2. When no open task needs the others any more (receiver secrets list): receiver secrets retire FINGERPRINT")
+    _say(f"2. {_LATER}: receiver secrets retire FINGERPRINT")
 
 
 @app.command()
@@ -125,8 +127,9 @@ def retire(
     """
     Stop accepting a secret; refused while open tasks have callback URLs that were made with it.
 
-    Links to audio (/a/…) that were made with it end. Where the secrets are set by you, the new value of the setting is
-    written to stdout, and what to do with it to stderr.
+    It is not refused for URLs of audio without a key (`play_url`, /a/…): those that were made with it end, which is
+    told. Where you set the secrets, the new value of the setting is written to stdout, and what to do with it to
+    stderr.
     """
     with _opened() as (settings, known):
         if (found := _webhook_of(known, fingerprint)) is not None:
@@ -136,6 +139,8 @@ def retire(
         file = run.own_secrets_file(settings)
         _check_retirable(known, chosen, file, force=force)
         left = [text for text in _texts(known) if text != chosen.reveal()]
+        # Nobody knows who was given such a URL, so that none can be waited for.
+        _say(f"Warning: each play_url (/a/…) that {fingerprint} made ends with it; the API tells the new ones.")
         if file is not None:
             _rewrite(file, lambda texts: [text for text in texts if text != chosen.reveal()])
             _note(settings, [key_id(Secret(text)) for text in left], gone=fingerprint)

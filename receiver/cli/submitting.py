@@ -16,10 +16,10 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from receiver.cli import api, completing, following, orders, tasks
+from receiver.cli import api, completing, following, looking, orders
+from receiver.cli.looking import AsJson
 from receiver.cli.orders import Line, WrongLines
 from receiver.cli.tables import cell, clean, files_of, rows, state_cell
-from receiver.cli.tasks import AsJson
 from receiver.core.errors import FieldError
 from receiver.core.model import State
 
@@ -125,7 +125,7 @@ def _one(service: api.Client, document: Mapping[str, Any], idempotency_key: str 
             (answer,) = following.wait_for(service, [task], within=manner.within)
     told = answer.document
     if manner.as_json:
-        tasks.echo(answer)
+        looking.echo(answer)
     elif sys.stdout.isatty():
         rest = f"due {clean(told['due_at'])}" if told["due_at"] else f"{files_of(told)} files {told['reason'] or ''}"
         Console(highlight=False).print(cell(told["id"], style="bold"), state_cell(told["state"]), cell(rest))

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -26,6 +28,9 @@ STYLES: Final[Mapping[str, str]] = {
 }
 ABSENT: Final = "-"
 
+#: Characters: between two columns, and of one that gives way.
+_GAP: Final = 2
+_NARROW: Final = 6
 _KILO: Final = 1000
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
@@ -36,6 +41,8 @@ def clean(value: object) -> str:
     r"""Return *value* as one line that cannot steer a terminal: control characters become escapes (\n, \x1b)."""
     if value is None:
         return ABSENT
+    if isinstance(value, bool):
+        return str(value).lower()
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(value))
 
 
@@ -82,9 +89,28 @@ def files_of(task: Mapping[str, Any]) -> str:
     return f"{stored}/{len(task['assets'])}" if task["assets"] else ABSENT
 
 
+class _Giving(Table):
+    """A table in which all columns give way where those that should not do not fit: no id or number is ever cut."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self._wanted(console, options) > options.max_width:
+            for column in self.columns:
+                column.no_wrap = False
+        yield from super().__rich_console__(console, options)
+
+    def _wanted(self, console: Console, options: ConsoleOptions) -> int:
+        """Return the least width at which the table is easy to read."""
+        wanted = 0
+        for column in self.columns:
+            found = [Measurement.get(console, options, each) for each in (column.header, *column.cells)]
+            widest, word = max(each.maximum for each in found), max(each.minimum for each in found)
+            wanted += _GAP + max(column.min_width or 0, widest if column.no_wrap else min(word, _NARROW))
+        return wanted
+
+
 def table(*columns: str, right: Iterable[str] = (), fold: Iterable[str] = ()) -> Table:
     """Return an empty table; the columns in *right* are set flush right, those in *fold* give way when it is narrow."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    made = _Giving(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     flush, giving = set(right), set(fold)
     for name in columns:
         made.add_column(name, justify="right" if name in flush else "left", overflow="fold", no_wrap=name not in giving)

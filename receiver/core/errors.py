@@ -48,7 +48,7 @@ class FieldError:
 
 
 class InvalidInput(Rejected):
-    """One or more fields are wrong; all of them are named."""
+    """One or more fields are wrong; all of them are named, up to a hundred."""
 
     code = "invalid_input"
 

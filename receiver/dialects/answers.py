@@ -143,7 +143,8 @@ def read_query(
     match envelope.problem:
         case ErrorClass.MISSING:
             return UnknownTask()
-        case ErrorClass.MESSAGE if profile.unknown is not None and profile.unknown.search(envelope.message):
+        # Under a code that is not listed, too: nothing is rejected by it (providers.md D15, D16).
+        case ErrorClass.MESSAGE | None if profile.unknown is not None and profile.unknown.search(envelope.message):
             return UnknownTask()
         case _:
             return _refused(envelope, retry_after)
@@ -285,16 +286,20 @@ def _code(value: object) -> str | None:
 
 
 def _created(envelope: _Envelope) -> Created | Unsure:
-    if not isinstance(envelope.data, dict):
+    record = envelope.data
+    if not isinstance(record, dict):
         return Unsure(f"{envelope.summary}, no data")
     try:
-        task_id = task_id_of(envelope.data)
+        # The outermost id is the gateway's own, by which it can be asked.
+        for _ in range(_WRAPPINGS):
+            if task_id := task_id_of(record):
+                # The id proves the task; a status that nobody knows takes nothing from that.
+                return Created(task_id, status_of(record) or ProviderStatus.SUBMITTED)
+            inner = record.get("data")
+            record = inner if isinstance(inner, dict) else {}
     except Unreadable as exc:
         return Unsure(f"{envelope.summary}, {exc}")
-    if task_id is None:
-        return Unsure(f"{envelope.summary}, no task id")
-    # The id proves the task; a status that nobody knows takes nothing from that.
-    return Created(task_id, status_of(envelope.data) or ProviderStatus.SUBMITTED)
+    return Unsure(f"{envelope.summary}, no task id")
 
 
 def _reported(profile: Profile, kind: str, envelope: _Envelope) -> Report | UnknownTask | Unsure:

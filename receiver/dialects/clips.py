@@ -28,6 +28,7 @@ _LINK_NAMES: Final = {
     Format.MP3: (("url_mp3", "mp3_url"), ("duration_mp3", "mp3_duration", "duration")),
     Format.WAV: (("url_wav", "wav_url"), ("duration_wav", "wav_duration", "duration")),
 }
+_LINKS: Final = frozenset({"url", *MEDIA_FORMATS})
 _SUFFIXES: Final = {"mp3": Format.MP3, "wav": Format.WAV, "mp4": Format.MP4, "mov": Format.MP4}
 #: Levels below `task_result` in which a list of media is looked for.
 _MAX_DEPTH: Final = 6
@@ -127,6 +128,9 @@ def _clips(node: object, results: tuple[str, ...], depth: int = 0) -> Iterator[J
             if key in results and isinstance(value, list):
                 # An odd entry keeps its place: positions name clips that have no id.
                 yield from (clip if isinstance(clip, dict) else {} for clip in value)
+            elif key in results and isinstance(value, dict) and not _LINKS.isdisjoint(value):
+                # One clip where a list of one should be.
+                yield value
             else:
                 yield from _clips(value, results, depth + 1)
     elif isinstance(node, list):

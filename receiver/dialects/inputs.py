@@ -71,7 +71,16 @@ def _value(field: FieldSpec, raw: Mapping[str, object]) -> Value | None:
         if field.required and field.default is None:
             raise _Wrong("is required")
         return field.default
-    value = raw[field.name]
+    return fitting(field, raw[field.name])
+
+
+def fitting(field: FieldSpec, value: object) -> Value:
+    """
+    Return *value* normalised as *field* has it.
+
+    Raises:
+        ValueError: It does not fit; the text says how to mend it.
+    """
     match field.type:
         case FieldType.STRING:
             return _text(field, value)

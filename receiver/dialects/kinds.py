@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
 from receiver.core.model import Format
 from receiver.dialects.clips import VIDEOS
+from receiver.dialects.inputs import fitting
 from receiver.dialects.profile import AudioIn, FieldSpec, FieldType, KindSpec, SendAs
 from receiver.dialects.tables import Scalar, Table
 
@@ -17,8 +19,10 @@ NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 _FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _PLACE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-_A_PATH: Final = "a path that begins with a slash"
-_PATH: Final = re.compile(r"/[A-Za-z0-9._~/?&=,{}-]*")
+_A_PATH: Final = "a path that begins with one slash, without braces"
+_PATH: Final = re.compile(r"/(?!/)[A-Za-z0-9._~/?&=,-]*")
+_A_QUERY: Final = "a path that begins with one slash, with {id} where the task's id stands"
+_QUERY: Final = re.compile(r"/(?!/)([A-Za-z0-9._~/?&=,-]|\{id\})*")
 
 
 def read_kinds(table: Table, *, query: bool) -> Mapping[str, KindSpec]:
@@ -98,7 +102,9 @@ def _field(name: str, parent: Table, table: Table) -> FieldSpec:
     )
     table.close()
     _check_field(field, table)
-    return field
+    if field.default is None:
+        return field
+    return replace(field, default=_fitting(field, "default", field.default, table))
 
 
 def _check_field(field: FieldSpec, table: Table) -> None:
@@ -119,30 +125,23 @@ def _check_field(field: FieldSpec, table: Table) -> None:
             raise table.wrong(key, f"means nothing for a {field.type}")
     if field.min is not None and field.max is not None and field.min > field.max:
         raise table.wrong("min", "must not be more than max")
-    if not all(_is_of(field.type, choice) for choice in field.choices):
-        raise table.wrong("choices", f"each must be a {field.type}")
-    if field.default is not None and not _is_of(field.type, field.default):
-        raise table.wrong("default", f"must be a {field.type}")
-    if field.choices and field.default is not None and field.default not in field.choices:
-        raise table.wrong("default", "must be one of choices")
+    for choice in field.choices:
+        _fitting(field, "choices", choice, table)
+
+
+def _fitting(field: FieldSpec, key: str, value: Scalar, table: Table) -> Scalar:
+    try:
+        return fitting(field, value)
+    except ValueError as exc:
+        raise table.wrong(key, f"{value}: {exc}") from exc
 
 
 def _choices(table: Table) -> tuple[str | int | float, ...]:
     value = table.take("choices")
     found = [] if value is None else value
-    if not isinstance(found, list) or not all(isinstance(item, str | int | float) and item for item in found):
+    if not isinstance(found, list) or not all(isinstance(item, str | int | float) and item != "" for item in found):
         raise table.wrong("choices", "must be a list of texts or of numbers")
     return tuple(found)
-
-
-def _is_of(kind: FieldType, value: Scalar) -> bool:
-    match kind:
-        case FieldType.STRING:
-            return isinstance(value, str)
-        case FieldType.NUMBER:
-            return isinstance(value, int | float) and not isinstance(value, bool)
-        case FieldType.BOOLEAN:
-            return isinstance(value, bool)
 
 
 def _groups(table: Table, known: set[str]) -> tuple[tuple[str, ...], ...]:
@@ -167,7 +166,7 @@ def _constants(table: Table) -> Mapping[str, Scalar]:
 
 
 def _query_path(table: Table, key: str, *, query: bool, needed: bool = True) -> str | None:
-    path = _optional(table, key, _PATH, _A_PATH)
+    path = _optional(table, key, _QUERY, _A_QUERY)
     if query and (needed or path is not None) and (path is None or path.count("{id}") != 1):
         raise table.wrong(key, "must hold {id} once, or the profile must say query = false")
     if path is not None and not query:

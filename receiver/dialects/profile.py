@@ -10,6 +10,7 @@ from re import Pattern
 
 from receiver.core.errors import Misconfigured
 from receiver.core.model import CreateId, Format, SignatureMode
+from receiver.dialects.values import is_base_url
 
 
 class FieldType(StrEnum):
@@ -165,9 +166,14 @@ class Profile:
         Return the base URL of an account whose settings say *given*: a URL, the name of a region, or nothing.
 
         Raises:
-            Misconfigured: Nothing is given and the provider has no host of its own.
+            Misconfigured: Nothing is given and the provider has no host of its own, or it is neither.
         """
-        url = self.regions.get(given, given) if given else self.base_url
+        url = self.regions.get(given, given.rstrip("/")) if given else self.base_url
         if url is None:
             raise Misconfigured(f"set base_url: {self.name} is software that runs on many hosts")
-        return url.rstrip("/")
+        if not is_base_url(url):
+            regions = "".join(f", {name}" for name in sorted(self.regions))
+            raise Misconfigured(
+                f"base_url must be http(s)://host[:port][/path]{regions and f' or one of {regions[2:]}'}"
+            )
+        return url

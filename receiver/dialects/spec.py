@@ -17,7 +17,6 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import urlsplit
 
 from receiver.core.errors import Misconfigured
 from receiver.core.model import CreateId, SignatureMode
@@ -35,6 +34,7 @@ from receiver.dialects.profile import (
     SendAs,
 )
 from receiver.dialects.tables import Document, Table
+from receiver.dialects.values import is_base_url, is_domain
 
 __all__ = [
     "AudioIn",
@@ -52,7 +52,6 @@ __all__ = [
     "load_directory",
 ]
 
-_HOST: Final = re.compile(r"localhost|[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 _HTTP_STATUS: Final = re.compile(r"[45][0-9]{2}")
 #: A bare status says nothing of the task itself, so it can never reject one.
 _BY_STATUS: Final = frozenset(
@@ -68,7 +67,7 @@ def load(text: str, *, origin: str) -> Profile:
         Misconfigured: The text is no profile; names *origin*, the line and the key.
     """
     document = Document(origin, text)
-    data = _inherited(_parsed(text, origin), document, ())
+    data = _inherited(_parsed(document), document, ())
     return _profile(Table(data, path="", document=document))
 
 
@@ -85,7 +84,7 @@ def catalog() -> Mapping[str, Profile]:
 
 def load_directory(folder: Path) -> Mapping[str, Profile]:
     """
-    Read a user's profiles, by name: every `*.toml` in *folder*, each named as its profile.
+    Read a user's profiles, by name: every `*.toml` in *folder* that is not hidden, each named as its profile.
 
     One may have the name of a packaged profile, and extend it: it then stands in its place.
 
@@ -101,30 +100,44 @@ def load_directory(folder: Path) -> Mapping[str, Profile]:
 def _loaded(entries: Iterable[tuple[str, Path | Traversable]]) -> dict[str, Profile]:
     found = {}
     for origin, file in sorted(entries, key=lambda entry: entry[0]):
-        if file.name.endswith(".toml"):
-            profile = load(_text(file, origin), origin=origin)
+        # Hidden ones are what editors and copying leave behind.
+        if file.name.endswith(".toml") and not file.name.startswith("."):
+            text = _text(file, origin)
+            profile = load(text, origin=origin)
             if file.name != f"{profile.name}.toml":
-                raise Misconfigured(f"{origin}: name: must be the name of the file")
+                raise Document(origin, text).wrong("name", "must be the name of the file")
             found[profile.name] = profile
     return found
 
 
 def _text(file: Path | Traversable, origin: str) -> str:
     try:
-        return file.read_text("utf-8")
+        if not file.is_file():
+            raise Misconfigured(f"{origin}: is no file, or a link that leads to none")
+        raw = file.read_bytes()
+    except OSError as exc:
+        raise Misconfigured(f"{origin}: cannot be read: {exc.strerror}") from exc
+    try:
+        # Some editors put a mark at the start.
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise Misconfigured(f"{origin}: must be UTF-8") from exc
+        line = raw.count(b"\n", 0, exc.start) + 1
+        raise Misconfigured(f"{origin}, line {line}: must be UTF-8") from exc
 
 
 def _folder() -> Traversable:
     return files("receiver.dialects") / "catalog"
 
 
-def _parsed(text: str, origin: str) -> dict[str, object]:
+def _parsed(document: Document) -> dict[str, object]:
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(document.text)
     except tomllib.TOMLDecodeError as exc:
-        raise Misconfigured(f"{origin}: {exc}") from exc
+        raise document.unparsed(str(exc)) from exc
+    except RecursionError as exc:
+        raise document.wrong("", "is nested too deeply") from exc
+    except ValueError as exc:
+        raise document.wrong("", "holds a number that is too long") from exc
 
 
 def _inherited(data: dict[str, object], document: Document, heirs: tuple[str, ...]) -> dict[str, object]:
@@ -140,7 +153,8 @@ def _inherited(data: dict[str, object], document: Document, heirs: tuple[str, ..
     if parent in heirs:
         raise document.wrong("extends", f"{parent} extends itself")
     text = known[parent].read_text("utf-8")
-    below = _inherited(_parsed(text, f"{parent}.toml"), Document(f"{parent}.toml", text), (*heirs, parent))
+    packaged = Document(f"{parent}.toml", text)
+    below = _inherited(_parsed(packaged), packaged, (*heirs, parent))
     # Each profile has its own name; everything else may be taken over.
     del below["name"]
     _remove(below, without, document)
@@ -245,7 +259,7 @@ def _pattern(table: Table, key: str) -> re.Pattern[str] | None:
         return None
     try:
         return re.compile(text, re.IGNORECASE)
-    except re.error as exc:
+    except (re.error, OverflowError, RecursionError) as exc:
         raise table.wrong(key, f"is no regular expression: {exc}") from exc
 
 
@@ -260,20 +274,14 @@ def _regions(table: Table) -> Mapping[str, str]:
 
 def _url(table: Table, key: str) -> str:
     url = table.text(key)
-    try:
-        parts = urlsplit(url)
-        wrong = parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None
-        wrong = wrong or bool(parts.query or parts.fragment) or url.endswith("/") or parts.port == 0
-    except ValueError as exc:
-        raise table.wrong(key, "is no URL") from exc
-    if wrong:
+    if not is_base_url(url):
         raise table.wrong(key, "must be http(s)://host[:port][/path], without a slash at the end")
     return url
 
 
 def _hosts(table: Table) -> tuple[str, ...]:
-    hosts = table.texts("asset_hosts")
+    hosts = table.texts("asset_hosts", empty=False)
     for host in hosts:
-        if not _HOST.fullmatch(host):
+        if not is_domain(host):
             raise table.wrong("asset_hosts", "each must be a domain such as klingai.com: lower case, no wildcard")
     return hosts

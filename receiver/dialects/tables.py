@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,9 +14,16 @@ from receiver.core.errors import Misconfigured
 _E = TypeVar("_E", bound=StrEnum)
 
 _HEADER: Final = re.compile(r"\s*\[\[?([^\]]+)\]\]?")
+#: Where a parser's complaint says that it stands.
+_PLACE: Final = re.compile(r" \(at line ([0-9]+), column [0-9]+\)")
 _KEY: Final = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
 #: Ten years: a longer time is a slip of the unit.
 _MAX_SECONDS: Final = 10 * 366 * 24 * 3600
+
+#: More of anything than a provider has; and a database can count so far.
+_MAX_COUNT: Final = 10**6
+#: JSON's readers tell whole numbers apart up to here.
+_MAX_NUMBER: Final = 2**53
 
 Scalar = str | int | float | bool
 
@@ -33,13 +39,26 @@ class Document:
         """Return the error for *path*, with the line that sets it or opens its table."""
         line = self._line(path)
         where = f"{self.origin}, line {line}" if line else self.origin
-        return Misconfigured(f"{where}: {path}: {message}" if path else f"{where}: {message}")
+        # A quoted key may hold anything; the complaint stays one line.
+        shown = "".join(character if character.isprintable() else "?" for character in path)
+        return Misconfigured(f"{where}: {shown}: {message}" if path else f"{where}: {message}")
+
+    def unparsed(self, why: str) -> Misconfigured:
+        """Return the error for text that is no TOML; *why* is what its parser says."""
+        if (place := _PLACE.search(why)) is None:
+            return Misconfigured(f"{self.origin}: {why}")
+        line = int(place[1])
+        keys = [known for number, known in self._places() if number == line]
+        return Misconfigured(": ".join([f"{self.origin}, line {line}", *keys, _PLACE.sub("", why)]))
 
     def _line(self, path: str) -> int | None:
+        places = tuple(self._places())
         while path:
-            for number, known in self._places():
-                if known == path:
-                    return number
+            exact = (number for number, known in places if known == path)
+            # A table that has no header of its own begins with the first one below it.
+            below = (number for number, known in places if known.startswith(f"{path}."))
+            if (found := next(exact, next(below, None))) is not None:
+                return found
             path = path.rpartition(".")[0]
         return None
 
@@ -55,6 +74,11 @@ class Document:
 
 def _plain(dotted: str) -> str:
     return ".".join(part.strip(" \t\"'") for part in dotted.split("."))
+
+
+def _is_finite(value: object) -> bool:
+    # Compared and not converted: an int may be too long for a float.
+    return not isinstance(value, int | float) or -_MAX_NUMBER <= value <= _MAX_NUMBER
 
 
 class Table:
@@ -126,8 +150,8 @@ class Table:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(key, "must be a number")
-        if not math.isfinite(value):
-            raise self.wrong(key, "must be a finite number")
+        if not _is_finite(value):
+            raise self.wrong(key, "must be a finite number, and not too large")
         return value
 
     def count(self, key: str, *, least: int) -> int | None:
@@ -135,8 +159,8 @@ class Table:
         value = self.number(key)
         if value is None:
             return None
-        if not isinstance(value, int) or value < least:
-            raise self.wrong(key, f"must be a whole number of at least {least}")
+        if not isinstance(value, int) or not least <= value <= _MAX_COUNT:
+            raise self.wrong(key, f"must be a whole number from {least} to {_MAX_COUNT}")
         return value
 
     def needed_count(self, key: str, default: int | None = None) -> int:
@@ -170,7 +194,7 @@ class Table:
 
     def choice(self, key: str, kind: type[_E], default: _E | None = None) -> _E:
         """Take one word of *kind*."""
-        return self.word(key, self.text(key, default), kind)
+        return self.word(key, self.optional_text(key, default) or "", kind)
 
     def words(self, key: str, kind: type[_E], *, empty: bool = True) -> tuple[_E, ...]:
         """Take a list of words of *kind*."""
@@ -188,6 +212,8 @@ class Table:
         value = self.take(key)
         if value is not None and not isinstance(value, str | int | float):
             raise self.wrong(key, "must be a text, a number or a boolean")
+        if not _is_finite(value):
+            raise self.wrong(key, "must be a finite number, and not too large")
         return value
 
     def table(self, key: str) -> Table:

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -31,9 +32,14 @@ _LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
 _MAX_CLIP: Final = timedelta(days=1)
 
 _NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
-_UNITS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+_UNITS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,18})?")
 _URL: Final = re.compile(r"https?://[^\s\\\x00-\x20\x7f-\x9f\ud800-\udfff]+", re.IGNORECASE)
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+_DOMAIN: Final = re.compile(r"localhost|[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
+_BASE_URL: Final = re.compile(
+    r"https?://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?(/[a-z0-9._~%!$&'()*+,;=:@-]+)*",
+    re.IGNORECASE,
+)
 _LINK_IN_WORDS: Final = re.compile(r"(https?://[^\s/?#]*)[/?#]\S*", re.IGNORECASE)
 
 
@@ -76,10 +82,11 @@ def _no_constant(_: str) -> object:
 
 
 def first(record: JsonObject, *names: str) -> object:
-    """Return the value of the first of *names* that is there and not null, else None."""
+    """Return the value of the first of *names* that is there and neither null nor an empty text, else None."""
     for name in names:
         value = record.get(name)
-        if value is not None:
+        # Gateways that marshal a record anew fill what they do not know with empty texts.
+        if value is not None and value != "":
             return value
     return None
 
@@ -144,8 +151,29 @@ def _number(value: object) -> float | None:
 
 def units(value: object) -> str | None:
     """Return an amount as decimal text, as sent (providers.md D25); None where it is none."""
-    text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    text = value
+    if isinstance(value, float):
+        # The shortest text that reads back as the same number, but without an exponent.
+        text = f"{Decimal(repr(value)):f}"
+    elif isinstance(value, int) and not isinstance(value, bool):
+        text = str(value)
     return text if isinstance(text, str) and _UNITS.fullmatch(text) else None
+
+
+def is_domain(text: str) -> bool:
+    """Return whether *text* is a domain as lists of media hosts have it: lower case, no wildcard, no port."""
+    return _DOMAIN.fullmatch(text) is not None
+
+
+def is_base_url(text: str) -> bool:
+    """Return whether *text* is `http(s)://host[:port][/path]`, in ASCII and without a slash at the end."""
+    found = _BASE_URL.fullmatch(text)
+    if found is None or not 0 < int(found["port"] or 1) < 2**16:
+        return False
+    try:
+        return bool(urlsplit(text).hostname)
+    except ValueError:
+        return False
 
 
 def link(value: object) -> str | None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from receiver import telemetry
 from receiver.core.errors import NotFound
 from receiver.core.model import Account, AccountId
 from receiver.core.tokens import key_id
@@ -84,7 +85,9 @@ async def pause(services: Services, account: AccountId) -> Standing:
     async with services.database.transaction() as conn:
         await accounts.lock(conn, account)
         if await accounts.pause_by_hand(conn, account):
-            db.on_commit(partial(log.warning, "account.paused", account=account, reason="paused_by_operator"))
+            reason = "paused_by_operator"
+            db.on_commit(partial(log.warning, "account.paused", account=account, reason=reason))
+            db.on_commit(telemetry.ACCOUNTS_PAUSED.labels(account=account, reason=reason).inc)
     return await one(services, account)
 
 

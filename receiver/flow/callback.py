@@ -166,7 +166,7 @@ class Intake:
         async with self._services.database.transaction() as conn:
             locked = await tasks.lock(conn, task)
             if locked is not None and locked.task.due_at is not None:
-                await advance.ask(conn, deal, locked, Event(task, "callback.refused", {"signature": verdict}))
+                await advance.ask(conn, deal, locked, Event(task, "callback.refused", {"verdict": verdict}))
         raise SignatureRejected(f"the signature is {verdict}")
 
     async def _keep(self, arrival: Arrival) -> bool:

@@ -109,12 +109,19 @@ def draft(
     if before.state in HOLDING_SLOT and after.state not in HOLDING_SLOT:
         changes.free(deal)
     _follow_up(changes, deal, locked, after, fetch=fetch, ask_after=ask_after)
+    tell = log.warning if _is_grave(before, after) else log.info
     for event in story:
         told_of = {"task_id": after.id, "account": after.account, **_why(after), **event.data}
-        db.on_commit(partial(log.info, event.type, **told_of))
+        db.on_commit(partial(tell, event.type, **told_of))
     if before.state not in ENDS and after.state in ENDS:
         db.on_commit(partial(_count_end, before, after, locked.now))
     return after
+
+
+def _is_grave(before: Task, after: Task) -> bool:
+    """Say whether a person should see what happened: something to judge, or media that were not had in time."""
+    lost = {State.EXPIRED, State.PARTIAL}
+    return after.attention not in {None, before.attention} or (after.state in lost and before.state not in lost)
 
 
 def apply_report(changes: Draft, deal: Deal, locked: Locked, heard: Heard) -> Task:

@@ -113,15 +113,15 @@ async def _queues(conn: Connection, services: Services) -> Readings:
 async def _read_jobs(conn: Connection, found: Readings) -> None:
     counts: dict[tuple[str, str], int] = {}
     ages: defaultdict[str, float] = defaultdict(float)
-    slacks = []
+    slacks: defaultdict[str, list[float]] = defaultdict(list)
     for queue in await gauges.queues(conn):
         counts[queue.kind, queue.state] = queue.n
         if queue.due is not None:
             ages[queue.kind] = max(ages[queue.kind], queue.due.total_seconds())
-        if queue.kind == JobKind.ARCHIVE:
-            slacks.append(queue.slack.total_seconds())
-    if slacks:
-        found.add(telemetry.ARCHIVE_SLACK, min(slacks))
+        slacks[queue.kind].append(queue.slack.total_seconds())
+    for kind, gauge in ((JobKind.ARCHIVE, telemetry.ARCHIVE_SLACK), (JobKind.SUBMIT, telemetry.SUBMIT_SLACK)):
+        if slacks[kind]:
+            found.add(gauge, min(slacks[kind]))
     for kind in JobKind:
         found.add(telemetry.QUEUE_AGE, ages[kind], kind)
         for state in _STATES:

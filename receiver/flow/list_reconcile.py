@@ -14,9 +14,9 @@ from receiver.core import ids, schedule
 from receiver.core.errors import ProviderUnreachable
 from receiver.core.model import ENDS, ProviderStatus, Report, State, Task, TaskId
 from receiver.dialects import auth, wire
-from receiver.dialects.answers import AccountRefused, ListAnswer, ListPage, Unsure
+from receiver.dialects.answers import Busy, ListAnswer, ListPage, Unsure
 from receiver.flow import advance, change, pace, reconcile
-from receiver.flow.outcome import Done, Later, Outcome
+from receiver.flow.outcome import Done, Later, Outcome, Retry
 from receiver.flow.services import Deal, Services
 from receiver.store import jobs, tasks, turns
 from receiver.store.db import Connection
@@ -32,13 +32,15 @@ _MANY: Final = 4
 _PAGE_TIMEOUT: Final = timedelta(seconds=30)
 _TURN: Final = timedelta(seconds=45)
 #: From a reading to the next: twice the usual run, in these limits; a page costs the same for one task as for 500.
-#: The shorter also after one that failed, and while tasks wait for a slot.
+#: The shorter also after one that failed, while tasks wait for a slot, and for who comes while a reading goes on.
 _REST: Final = schedule.BUSY_PAUSE
 _SHORT_REST: Final = schedule.QUERY_SPACING
 #: The provider's clock and ours may differ, and it notes a task later than we send it.
 _MARGIN: Final = timedelta(minutes=5)
 #: Pages that are read before what they say is applied: meanwhile new tasks would push the others onto later pages.
 _AHEAD: Final = 10
+#: Pages without a time that name nobody, after which no further one is read: nothing says where they end.
+_BARREN: Final = 10
 #: Tasks of one transaction, which keeps the account from sending meanwhile.
 _CHUNK: Final = 10
 _TERMINAL: Final = frozenset({ProviderStatus.SUCCEEDED, ProviderStatus.FAILED})
@@ -61,8 +63,12 @@ class _Reading:
     #: Of which something was said.
     told: set[TaskId] = field(default_factory=set)
     pages: int = 0
-    #: What ended it early.
-    trouble: ListAnswer | None = None
+    #: What ended it early; a pause where nothing may be sent now.
+    trouble: ListAnswer | Later | None = None
+    #: The provider ids of the page before.
+    before: frozenset[str] = frozenset()
+    #: Pages in a row that named none of the missing and told no time.
+    barren: int = 0
 
 
 async def query(services: Services, job: Job) -> Outcome:
@@ -87,11 +93,19 @@ async def query(services: Services, job: Job) -> Outcome:
         case Later():
             return begun
         case reading:
-            whole = await _read(services, reading)
-            if whole:
-                await _ask_singly(services, reading)
-            await _end(services, reading, whole=whole)
+            await _read_and_end(services, reading)
             return await _outcome(services, reading, job)
+
+
+async def _read_and_end(services: Services, reading: _Reading) -> None:
+    """Read, and let the next reading begin soon, also after one that the database or a stop broke off."""
+    whole = False
+    try:
+        if await _read(services, reading):
+            await _ask_singly(services, reading)
+            whole = True
+    finally:
+        await _end(services, reading, whole=whole)
 
 
 async def _end(services: Services, reading: _Reading, *, whole: bool) -> None:
@@ -117,16 +131,16 @@ def _may_be_listed(services: Services, found: Locked) -> bool:
 async def _begin(conn: Connection, deal: Deal, leader: Task) -> _Reading | Later | None:
     """Take the turn, or wait for its end with all others that are due; None where they are too few for a reading."""
     account, kind = deal.account.id, leader.kind
-    left = await turns.left(conn, account, kind, most=_REST)
+    left = await turns.left(conn, account, kind, most=_REST, soon=_SHORT_REST)
     if left <= timedelta() and not await turns.many_wait(conn, account, kind, beside=leader.id, many=_MANY):
         return None
     began = await turns.take(conn, account, kind, span=_TURN)
     if began is None:
-        await turns.put_off(conn, account, kind, most=_REST)
+        await turns.put_off(conn, account, kind, most=_REST, soon=_SHORT_REST)
         # They come back together, so that it shows how many they are.
         return Later(left)
     sought = await turns.sought(conn, account, kind)
-    await turns.put_off(conn, account, kind, most=_REST)
+    await turns.put_off(conn, account, kind, most=_REST, soon=_SHORT_REST)
     sought[leader.id] = leader.first_sent_at
     return _Reading(deal, kind, leader.id, began, sought, set(sought))
 
@@ -141,8 +155,9 @@ async def _read(services: Services, reading: _Reading) -> bool:
             reading.trouble = answer
             break
         reading.pages = number
+        missing = len(reading.missing)
         told |= await _ours(services, reading, answer)
-        if _is_read(reading, answer, until):
+        if _is_read(reading, answer, until, named=len(reading.missing) < missing):
             break
         if number % _AHEAD == 0:
             await _take_all(services, reading, told)
@@ -151,11 +166,16 @@ async def _read(services: Services, reading: _Reading) -> bool:
     return reading.trouble is None
 
 
-def _is_read(reading: _Reading, page: ListPage, until: datetime | None) -> bool:
-    """Return whether no later page can name one that the reading is for."""
+def _is_read(reading: _Reading, page: ListPage, until: datetime | None, *, named: bool) -> bool:
+    """Return whether no later page can name one that the reading is for, or the pages lead nowhere."""
     last = min((each.created_at for each in page.reports if each.created_at is not None), default=None)
     older = until is not None and last is not None and last < until - _MARGIN
-    return not reading.missing or page.is_last or older
+    ids = frozenset(each.provider_task_id for each in page.reports if each.provider_task_id is not None)
+    # A provider that knows no page numbers gives the first one for ever.
+    again = bool(ids) and ids == reading.before
+    reading.before = ids
+    reading.barren = 0 if named or last is not None else reading.barren + 1
+    return not reading.missing or page.is_last or older or again or reading.barren >= _BARREN
 
 
 async def _ask_singly(services: Services, reading: _Reading) -> None:
@@ -173,13 +193,13 @@ def _asked_since(task: Task, reading: _Reading) -> bool:
     return task.last_polled_at is not None and task.last_polled_at >= reading.began
 
 
-async def _page(services: Services, reading: _Reading, number: int) -> ListAnswer:
+async def _page(services: Services, reading: _Reading, number: int) -> ListAnswer | Later:
     deal, spec = reading.deal, reading.deal.profile.kinds[reading.kind]
     async with services.database.connection() as conn:
         await turns.keep(conn, deal.account.id, reading.kind, span=_TURN)
         left = await pace.wait(conn, deal)
     if left > timedelta():
-        return Unsure("not asked", pace.spread(left, services.random()))
+        return Later(pace.spread(left, services.random()))
     try:
         raw = await services.provider.send(
             deal.account,
@@ -239,14 +259,13 @@ async def _take(services: Services, reading: _Reading, told: Mapping[TaskId, tup
     deal = reading.deal
     async with services.database.connection() as conn:
         await turns.keep(conn, deal.account.id, reading.kind, span=_TURN)
-        claimed = await turns.claim(conn, list(told), waiting=[*news, *waiting])
         awaited = deal.account.id in await jobs.held_accounts(conn)
     async with services.database.transaction() as conn:
+        # All of them before the first that ends locks the account: a callback holds one task and waits for the account.
+        await tasks.lock_all(conn, list(told))
+        claimed = await turns.claim(conn, list(told), waiting=[*news, *waiting])
         settled: list[Settled] = []
-        named = sorted({*claimed, *news, reading.leader} & told.keys())
-        # All of them before the account, which the first that ends takes.
-        await tasks.lock_all(conn, named)
-        for task in named:
+        for task in sorted({*claimed, *news, reading.leader} & told.keys()):
             outcome = await _apply(services, conn, reading, task, told[task][1], awaited=awaited)
             if (mine := claimed.get(task)) is not None:
                 settled.append(Settled(job=mine, delay=outcome.delay if isinstance(outcome, Later) else None))
@@ -276,9 +295,13 @@ async def _outcome(services: Services, reading: _Reading, job: Job) -> Outcome:
             awaited = reading.deal.account.id in await jobs.held_accounts(conn)
         return Done() if found is None else reconcile.next_poll(services, reading.deal, found, awaited=awaited)
     match reading.trouble:
-        case None | ListPage():
-            return await reconcile.query(services, job)
-        case AccountRefused():
-            return await reconcile.account_refused(services, reading.deal, reading.leader, reading.trouble)
-        case trouble:
-            return reconcile.refused(trouble)
+        case Later(delay):
+            return Retry("provider_unreachable", delay)
+        case Busy():
+            return reconcile.refused(reading.trouble)
+        case _:
+            outcome = await reconcile.query(services, job)
+    if reading.trouble is not None and not isinstance(outcome, Retry):
+        # It answers, and only its list does not: that shall keep nobody waiting.
+        await _ask_singly(services, reading)
+    return outcome

@@ -38,6 +38,7 @@ __all__ = [
     "content",
     "filename",
     "is_ready",
+    "key_of",
     "link",
     "page",
     "story",
@@ -141,6 +142,18 @@ async def asset(services: Services, owner: str, text: str) -> Asset:
     raise NotFound("no such asset")
 
 
+def key_of(found: Asset) -> str:
+    """
+    Return where in the bucket the bytes of an asset are.
+
+    Raises:
+        NotFound: It is not stored.
+    """
+    if found.state is not AssetState.STORED or found.key is None:
+        raise NotFound(f"this asset is {found.state}, there are no bytes")
+    return found.key
+
+
 async def content(services: Services, found: Asset, *, start: int | None, end: int | None) -> str | ObjectStream:
     """
     Return a presigned URL, or the bytes from *start* to *end* where the bucket has no public address.
@@ -149,10 +162,8 @@ async def content(services: Services, found: Asset, *, start: int | None, end: i
         NotFound: The asset is not stored.
         BucketUnavailable: The bucket did not answer.
     """
-    if found.state is not AssetState.STORED or found.key is None:
-        raise NotFound(f"this asset is {found.state}, there are no bytes")
-    url = link(services, found)
-    return url if url is not None else await services.bucket.read(found.key, start=start, end=end)
+    key, url = key_of(found), link(services, found)
+    return url if url is not None else await services.bucket.read(key, start=start, end=end)
 
 
 def link(services: Services, found: Asset) -> str | None:

@@ -170,6 +170,8 @@ async def _probe(services: Services, job: Job, step: _Probe) -> Outcome | None:
         return await _hear(services, job, deal, answer)
     if not isinstance(answer, UnknownTask):
         await reconcile.unanswered(services, deal, step.task.id)
+        if step.now >= step.may_send_after:
+            await _note_unanswered(services, job, deal)
         if isinstance(answer, AccountRefused):
             return await _pause(services, job, deal, answer, unsure=True)
         return Retry("provider_unreachable", _bounded(answer.retry_after))
@@ -192,14 +194,28 @@ async def _note_unknown(services: Services, job: Job, deal: Deal, asked: Task) -
         locked = await tasks.lock(conn, advance.task_of(job))
         if locked is None or locked.task.state not in change.BEFORE_SENT:
             return
-        task = locked.task
-        story = []
-        if task.unsure and deal.profile.create_id is CreateId.NONE and task.attention is None:
-            story.append(Event(task.id, "task.create_unknown"))
-            task = replace(task, attention="create_unknown")
+        task, story = _shown(deal, locked.task)
         wanted = task.query_wanted and task.hinted_id != asked.hinted_id
         after = replace(task, polls=task.polls + 1, last_polled_at=locked.now, query_wanted=wanted)
         await change.commit(conn, deal, locked, after, story)
+
+
+async def _note_unanswered(services: Services, job: Job, deal: Deal) -> None:
+    """Show that a create is unknown, though nothing that can be read answers the question after it."""
+    async with services.database.transaction() as conn:
+        locked = await tasks.lock(conn, advance.task_of(job))
+        if locked is None or locked.task.state not in change.BEFORE_SENT:
+            return
+        after, story = _shown(deal, locked.task)
+        if story:
+            await change.commit(conn, deal, locked, after, story)
+
+
+def _shown(deal: Deal, task: Task) -> tuple[Task, list[Event]]:
+    """Return the task as a person must see it while its create is unsure and never sent again by itself."""
+    if not task.unsure or deal.profile.create_id is not CreateId.NONE or task.attention is not None:
+        return task, []
+    return replace(task, attention="create_unknown"), [Event(task.id, "task.create_unknown")]
 
 
 async def _create(services: Services, job: Job, step: _Send) -> Outcome:

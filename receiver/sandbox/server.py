@@ -32,8 +32,7 @@ def run(config: SandboxConfig, *, host: str, port: int) -> None:
     When ready, prints one JSON line: `{"sandbox": "http://127.0.0.1:PORT"}`.
 
     Raises:
-        OSError: The address cannot be bound.
-        SystemExit: The state is locked, or the database failed on the way.
+        SystemExit: The address cannot be bound, the state is locked, or the database failed on the way.
     """
     with _listen(host, port) as listener:
         url = _url(listener)
@@ -99,9 +98,9 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError:
+    except OSError as exc:
         listener.close()
-        raise
+        raise SystemExit(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
     return listener
 
 

@@ -66,8 +66,7 @@ SELECT inbox.id, inbox.account, task_id, verified, body, received_at, processed_
  WHERE inbox.id = %(id)s AND coalesce(task.owner, %(owner)s) = %(owner)s
 """
 
-NEWEST: Final = """
--- store.kept.newest: one page, newest first
+_LINES: Final = """
 SELECT inbox.id, inbox.account, task_id, verified, length(body) AS size, received_at, repeats, processed_at, outcome,
        told
   FROM inbox LEFT JOIN task ON task.id = inbox.task_id
@@ -75,49 +74,43 @@ SELECT inbox.id, inbox.account, task_id, verified, length(body) AS size, receive
    AND (%(account)s::text IS NULL OR inbox.account = %(account)s)
    AND (%(received_after)s::timestamptz IS NULL OR received_at >= %(received_after)s)
    AND (%(received_before)s::timestamptz IS NULL OR received_at < %(received_before)s)
-   AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
- ORDER BY inbox.id DESC LIMIT %(limit)s
 """
 
-NEWEST_OF_TASK: Final = """
--- store.kept.newest: one page of one task, by its own range of an index
-SELECT inbox.id, inbox.account, task_id, verified, length(body) AS size, received_at, repeats, processed_at, outcome,
-       told
-  FROM inbox LEFT JOIN task ON task.id = inbox.task_id
- WHERE inbox.id < %(before)s AND coalesce(task.owner, %(owner)s) = %(owner)s
-   AND (%(account)s::text IS NULL OR inbox.account = %(account)s)
-   AND (%(received_after)s::timestamptz IS NULL OR received_at >= %(received_after)s)
-   AND (%(received_before)s::timestamptz IS NULL OR received_at < %(received_before)s)
-   AND inbox.task_id = %(task)s AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
+_NEWEST_FIRST: Final = " ORDER BY inbox.id DESC LIMIT %(limit)s"
+
+NEWEST: Final = (
+    """
+-- store.kept.newest: one page, newest first"""
+    + _LINES
+    + "   AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)\n"
+    + _NEWEST_FIRST
+)
+
+NEWEST_OF_TASK: Final = (
+    """
+-- store.kept.newest: one page of one task, by its own range of an index"""
+    + _LINES
+    + """   AND inbox.task_id = %(task)s AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
    AND (NOT %(unprocessed)s OR processed_at IS NULL)
- ORDER BY inbox.id DESC LIMIT %(limit)s
 """
+    + _NEWEST_FIRST
+)
 
-NEWEST_REMARKABLE: Final = """
--- store.kept.newest: one page of an outcome that is rare, by its own index, whose words these are
-SELECT inbox.id, inbox.account, task_id, verified, length(body) AS size, received_at, repeats, processed_at, outcome,
-       told
-  FROM inbox LEFT JOIN task ON task.id = inbox.task_id
- WHERE inbox.id < %(before)s AND coalesce(task.owner, %(owner)s) = %(owner)s
-   AND (%(account)s::text IS NULL OR inbox.account = %(account)s)
-   AND (%(received_after)s::timestamptz IS NULL OR received_at >= %(received_after)s)
-   AND (%(received_before)s::timestamptz IS NULL OR received_at < %(received_before)s)
-   AND outcome = %(outcome)s AND outcome IN ('orphan', 'cross_wired', 'unreadable')
- ORDER BY inbox.id DESC LIMIT %(limit)s
-"""
+NEWEST_REMARKABLE: Final = (
+    """
+-- store.kept.newest: one page of an outcome that is rare, by its own index, whose words these are"""
+    + _LINES
+    + "   AND outcome = %(outcome)s AND outcome IN ('orphan', 'cross_wired', 'unreadable')\n"
+    + _NEWEST_FIRST
+)
 
-NEWEST_UNPROCESSED: Final = """
--- store.kept.newest: one page of those that no job has read yet
-SELECT inbox.id, inbox.account, task_id, verified, length(body) AS size, received_at, repeats, processed_at, outcome,
-       told
-  FROM inbox LEFT JOIN task ON task.id = inbox.task_id
- WHERE inbox.id < %(before)s AND coalesce(task.owner, %(owner)s) = %(owner)s
-   AND (%(account)s::text IS NULL OR inbox.account = %(account)s)
-   AND (%(received_after)s::timestamptz IS NULL OR received_at >= %(received_after)s)
-   AND (%(received_before)s::timestamptz IS NULL OR received_at < %(received_before)s)
-   AND processed_at IS NULL
- ORDER BY inbox.id DESC LIMIT %(limit)s
-"""
+NEWEST_UNPROCESSED: Final = (
+    """
+-- store.kept.newest: one page of those that no job has read yet"""
+    + _LINES
+    + "   AND processed_at IS NULL\n"
+    + _NEWEST_FIRST
+)
 
 REMARKABLE: Final = frozenset({Outcome.ORPHAN, Outcome.CROSS_WIRED, Outcome.UNREADABLE})
 

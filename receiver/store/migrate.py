@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from importlib import resources
 from typing import Final
@@ -14,6 +15,15 @@ from receiver.store.db import conninfo
 #: Two processes that start together apply each file once.
 _LOCK: Final = 7_262_636_931
 
+
+class DatabaseNewer(Misconfigured):
+    """The database was brought to a version that this program does not know."""
+
+
+class MigrationChanged(Misconfigured):
+    """A file was changed after it was applied, so nobody knows what the database has."""
+
+
 LOCK: Final = """
 -- store.migrate.migrate: one process at a time, until its transaction ends
 SELECT pg_advisory_xact_lock(%(lock)s)
@@ -23,8 +33,25 @@ CREATE: Final = """
 -- store.migrate.migrate: the list of what was applied
 CREATE TABLE IF NOT EXISTS migration (
     name text PRIMARY KEY,
-    applied_at timestamptz NOT NULL DEFAULT now()
+    applied_at timestamptz NOT NULL DEFAULT now(),
+    sha256 text
 )
+"""
+
+LACKS_DIGESTS: Final = """
+-- store.migrate.migrate: whether the list is from before digests were kept
+SELECT NOT EXISTS (SELECT FROM pg_attribute
+                    WHERE attrelid = 'migration'::regclass AND attname = 'sha256' AND NOT attisdropped)
+"""
+
+ADD_DIGESTS: Final = """
+-- store.migrate.migrate: room for them
+ALTER TABLE migration ADD COLUMN sha256 text
+"""
+
+FILL: Final = """
+-- store.migrate.migrate: what was applied before digests were kept is taken for what the file is now
+UPDATE migration SET sha256 = %(sha256)s WHERE name = %(name)s AND sha256 IS NULL
 """
 
 EXISTS: Final = """
@@ -33,13 +60,13 @@ SELECT to_regclass('migration') IS NOT NULL
 """
 
 APPLIED: Final = """
--- store.migrate.pending: what was applied
-SELECT name FROM migration
+-- store.migrate.pending: what was applied; the digest is null where none is kept yet
+SELECT name, to_jsonb(migration) ->> 'sha256' FROM migration
 """
 
 RECORD: Final = """
 -- store.migrate.migrate: remember a file
-INSERT INTO migration (name) VALUES (%(name)s)
+INSERT INTO migration (name, sha256) VALUES (%(name)s, %(sha256)s)
 """
 
 
@@ -59,14 +86,13 @@ def migrate(database_url: str) -> list[str]:
 
     Raises:
         StoreUnavailable: The database did not answer.
-        Misconfigured: The database is newer than this program, or its user lacks a right.
+        DatabaseNewer: It has what this program does not know.
+        MigrationChanged: A file is not what it was when it was applied.
+        Misconfigured: Its user lacks a right, or what is in it is not ours.
     """
     try:
         with psycopg.connect(conninfo(database_url), autocommit=True) as conn:
-            with conn.transaction():
-                # Two that create the same table at the same moment both fail, IF NOT EXISTS or not.
-                conn.execute(LOCK, {"lock": _LOCK})
-                conn.execute(CREATE)
+            _prepare(conn)
             return [name for name, text in migrations().items() if _apply(conn, name, text)]
     except psycopg.errors.InsufficientPrivilege as exc:
         raise Misconfigured("the database user may not do that; it needs all rights on its own schema") from exc
@@ -80,7 +106,9 @@ def pending(database_url: str) -> list[str]:
 
     Raises:
         StoreUnavailable: The database did not answer.
-        Misconfigured: The database is newer than this program, or its user lacks a right.
+        DatabaseNewer: It has what this program does not know.
+        MigrationChanged: A file is not what it was when it was applied.
+        Misconfigured: Its user lacks a right.
     """
     try:
         with psycopg.connect(conninfo(database_url), autocommit=True) as conn:
@@ -93,18 +121,50 @@ def pending(database_url: str) -> list[str]:
     return [name for name in migrations() if name not in applied]
 
 
+def _prepare(conn: psycopg.Connection[tuple[object, ...]]) -> None:
+    with conn.transaction():
+        # Two that create the same table at the same moment both fail, IF NOT EXISTS or not.
+        conn.execute(LOCK, {"lock": _LOCK})
+        conn.execute(CREATE)
+        row = conn.execute(LACKS_DIGESTS).fetchone()
+        if row and row[0]:
+            conn.execute(ADD_DIGESTS)
+        known = migrations()
+        for name in _applied(conn):
+            conn.execute(FILL, {"name": name, "sha256": _digest(known[name])})
+
+
 def _apply(conn: psycopg.Connection[tuple[object, ...]], name: str, text: str) -> bool:
     with conn.transaction():
         conn.execute(LOCK, {"lock": _LOCK})
         if name in _applied(conn):
             return False
-        conn.execute(text.encode())
-        conn.execute(RECORD, {"name": name})
+        try:
+            conn.execute(text.encode())
+        except psycopg.errors.InsufficientPrivilege:
+            raise
+        except psycopg.ProgrammingError as exc:
+            raise Misconfigured(
+                f"migration {name} does not fit what is in the database ({exc.diag.message_primary}); "
+                "give receiver a database of its own, which nobody else changes"
+            ) from exc
+        conn.execute(RECORD, {"name": name, "sha256": _digest(text)})
         return True
 
 
 def _applied(conn: psycopg.Connection[tuple[object, ...]]) -> set[str]:
-    names = {str(row[0]) for row in conn.execute(APPLIED).fetchall()}
-    if unknown := names - set(migrations()):
-        raise Misconfigured(f"the database is newer than this program: it has {', '.join(sorted(unknown))}")
-    return names
+    known = migrations()
+    digests = {str(name): digest for name, digest in conn.execute(APPLIED).fetchall()}
+    if unknown := sorted(digests.keys() - known.keys()):
+        raise DatabaseNewer(f"the database is newer than this program: it has {', '.join(unknown)}")
+    changed = sorted(name for name, digest in digests.items() if digest not in {None, _digest(known[name])})
+    if changed:
+        raise MigrationChanged(
+            f"the database was made with another text of {', '.join(changed)} than this program has; "
+            "run the receiver that made it, or give this one a new database"
+        )
+    return set(digests)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

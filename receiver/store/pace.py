@@ -72,8 +72,12 @@ RETURNING failures
 """
 
 ANSWERED: Final = """
--- store.pace.answered: the provider is there
-UPDATE pace AS p SET failures = 0, open_until = NULL, open_reason = NULL FROM pace AS before
+-- store.pace.answered: the provider is there; that it wanted fewer requests stays
+UPDATE pace AS p
+   SET failures = 0,
+       open_until = CASE WHEN p.open_reason = 'too_fast' THEN p.open_until END,
+       open_reason = CASE WHEN p.open_reason = 'too_fast' THEN p.open_reason END
+  FROM pace AS before
  WHERE p.account = %(account)s AND before.account = p.account AND p.failures > 0
 RETURNING before.failures
 """
@@ -83,7 +87,7 @@ REST_UNTIL: Final = """
 INSERT INTO pace AS p (account, open_until, open_reason) VALUES (%(account)s, now() + %(wait)s, %(reason)s)
 ON CONFLICT (account) DO UPDATE
    SET open_until = greatest(p.open_until, excluded.open_until),
-       open_reason = coalesce(p.open_reason, excluded.open_reason)
+       open_reason = CASE WHEN p.open_until > excluded.open_until THEN p.open_reason ELSE excluded.open_reason END
 """
 
 LOWER: Final = """

@@ -80,14 +80,16 @@ WITH mine AS (
        AND task.due_at > now()
      ORDER BY job.subject LIMIT %(limit)s FOR UPDATE OF job SKIP LOCKED
 )
-UPDATE job SET state = 'waiting', run_at = least(taken_until, now() + %(most)s)
+UPDATE job SET state = 'waiting',
+       run_at = CASE WHEN taken_until > now() + %(most)s THEN now() + %(soon)s ELSE taken_until END
   FROM mine, list_turn
  WHERE job.id = mine.id AND list_turn.account = %(account)s AND list_turn.kind = %(kind)s
 """
 
 LEFT: Final = """
--- store.turns.left: how long the turn is still another's
-SELECT least(taken_until - now(), %(most)s) AS wait FROM list_turn WHERE account = %(account)s AND kind = %(kind)s
+-- store.turns.left: how long to wait for the turn; nobody knows how long a reading goes on
+SELECT CASE WHEN taken_until > now() + %(most)s THEN %(soon)s ELSE taken_until - now() END AS wait
+  FROM list_turn WHERE account = %(account)s AND kind = %(kind)s
 """
 
 GIVE: Final = """
@@ -145,14 +147,15 @@ async def sought(conn: Connection, account: AccountId, kind: str) -> dict[TaskId
     return {TaskId(row["id"]): row["first_sent_at"] for row in rows}
 
 
-async def put_off(conn: Connection, account: AccountId, kind: str, *, most: timedelta) -> None:
-    """Let the polls that wait for a reading come back when the turn ends, after *most* at the latest."""
-    await conn.execute(PUT_OFF, {"account": account, "kind": kind, "most": most, "limit": MOST})
+async def put_off(conn: Connection, account: AccountId, kind: str, *, most: timedelta, soon: timedelta) -> None:
+    """Let the polls that wait for a reading come back after as long as `left` says."""
+    params = {"account": account, "kind": kind, "most": most, "soon": soon, "limit": MOST}
+    await conn.execute(PUT_OFF, params)
 
 
-async def left(conn: Connection, account: AccountId, kind: str, *, most: timedelta) -> timedelta:
-    """Return how long the turn is still taken, *most* at the most."""
-    row = await one(conn, LEFT, {"account": account, "kind": kind, "most": most})
+async def left(conn: Connection, account: AccountId, kind: str, *, most: timedelta, soon: timedelta) -> timedelta:
+    """Return when to come back: after the rest, *most* at the most, or *soon* while a reading goes on."""
+    row = await one(conn, LEFT, {"account": account, "kind": kind, "most": most, "soon": soon})
     return timedelta() if row is None else max(row["wait"], timedelta())
 
 

@@ -173,6 +173,12 @@ ARCHIVE_SLACK: Final = _reading(
     (),
     "web",
 )
+SUBMIT_SLACK: Final = _reading(
+    "receiver_submit_slack_seconds",
+    "Seconds until the first task that waits to be sent ends unsent; absent while none waits",
+    (),
+    "web",
+)
 TASKS_OPEN: Final = _reading("receiver_tasks_open", "Open tasks by state; counted up to 100,000", ("state",), "web")
 TASKS_ATTENTION: Final = _reading(
     "receiver_tasks_attention", "Tasks that a person must look at, by reason; counted up to 1,000", ("reason",), "web"

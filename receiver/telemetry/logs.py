@@ -22,6 +22,10 @@ LogFormat = Literal["console", "json"]
 _WITHIN: Final[ContextVar[Mapping[str, str] | None]] = ContextVar("receiver_within", default=None)
 
 
+#: Many who read JSON take a number for a float, and a larger one for another one.
+_EXACT: Final = 2**53
+
+
 def configure(*, form: LogFormat, level: str, secrets: Iterable[str] = ()) -> None:
     """
     Send all that is logged, warnings and uncaught errors among it, to stderr; call once per process.
@@ -84,11 +88,16 @@ def _rendering(form: LogFormat, guard: Scrubber) -> list[structlog.typing.Proces
     if form == "json":
         # Local variables hold URLs with signatures, and keys.
         plain = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-        return [structlog.processors.ExceptionRenderer(plain), guard, structlog.processors.JSONRenderer()]
+        return [structlog.processors.ExceptionRenderer(plain), guard, _exact, structlog.processors.JSONRenderer()]
     console = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
     return [structlog.processors.format_exc_info, guard, console]
+
+
+def _exact(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Write ids as text, as the API does."""
+    return {name: str(value) if isinstance(value, int) and value > _EXACT else value for name, value in line.items()}
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

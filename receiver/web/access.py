@@ -35,6 +35,8 @@ _REFUSED: Final = 400
 _BROKEN: Final = 500
 _UNAVAILABLE: Final = 503
 
+#: The route of what no route took.
+UNKNOWN: Final = "unknown"
 #: Keys of the scope.
 REQUEST_ID: Final = "receiver.request_id"
 _OUTCOME: Final = "receiver.outcome"
@@ -89,12 +91,17 @@ def note(scope: Scope, outcome: str, fields: Sequence[str] = ()) -> None:
 
 def route_of(scope: Scope) -> str:
     """Return the template of the route that took the request; "unknown" where none did."""
-    return getattr(scope.get("route"), "path", "unknown")
+    return getattr(scope.get("route"), "path", UNKNOWN)
 
 
 def _id_of(scope: Scope) -> str:
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return given.decode("ascii") if _SANE.fullmatch(given) else secrets.token_hex(8)
+    return given.decode("ascii") if _SANE.fullmatch(given) else new_id()
+
+
+def new_id() -> str:
+    """Return an id for a request that brought none."""
+    return secrets.token_hex(8)
 
 
 def _named(path: str) -> dict[str, str]:
@@ -131,16 +138,17 @@ def _told(scope: Scope, status: int, seconds: float) -> None:
         route=route,
         status=status,
         duration_ms=round(seconds * 1000, 1),
-        **({"error": outcome, "fields": list(scope[_FIELDS])} if failed else {}),
+        **({"error": outcome} if failed else {}),
+        **({"fields": list(scope[_FIELDS])} if failed and scope[_FIELDS] else {}),
     )
 
 
 def _level(route: str, status: int, *, failed: bool) -> int | None:
-    """Return how loudly a request is told; None is not at all."""
+    """Return how loudly a request is told; None is not at all. What a caller did wrong is the caller's to mend."""
     if status >= _BROKEN and status != _UNAVAILABLE:
         return logging.ERROR
     if failed:
-        return logging.WARNING
+        return logging.INFO if _REFUSED <= status < _BROKEN and route != _CALLBACKS else logging.WARNING
     if route in _QUIET:
         return None
     return logging.DEBUG if route == _CALLBACKS else logging.INFO

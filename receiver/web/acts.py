@@ -11,7 +11,7 @@ from receiver.flow import act, query
 from receiver.flow.act import Adoption
 from receiver.flow.services import Services
 from receiver.web.auth import caller_of, owner_of
-from receiver.web.bodies import Taken, check_names, check_text, read_model
+from receiver.web.bodies import Labels, Taken, check_names, check_text, read_model
 from receiver.web.tasks import task_answer
 
 
@@ -24,7 +24,7 @@ class AdoptBody(Taken):
     kind: str = Field(min_length=1, max_length=63, description="What was made, such as text-to-audio")
     provider_task_id: str = Field(min_length=1, max_length=256, description="The provider's own id")
     reference: str | None = Field(default=None, max_length=255, description="Your own id; not unique")
-    labels: dict[str, str] = Field(default_factory=dict, max_length=32, description="Your own names and values")
+    labels: Labels = Field(default_factory=dict)
 
 
 class RetryBody(Taken):

@@ -37,6 +37,8 @@ def build_app(services: Services, intake: Intake) -> Starlette:
         },
         middleware=[Middleware(AccessLog), Middleware(problems.CrashGuard), Middleware(Shortcut, route=hot)],
     )
+    # It would point to http and to whatever host the request names; a secret in the path or a key would follow.
+    app.router.redirect_slashes = False
     app.state.services = services
     app.state.waiting = Waiting(services)
     app.state.gauges = WebGauges(services)
@@ -51,6 +53,7 @@ def build_ops_app(services: Services) -> Starlette:
         exception_handlers={ReceiverError: problems.render_error, HTTPException: problems.render_http},
         middleware=[Middleware(AccessLog), Middleware(problems.CrashGuard)],
     )
+    app.router.redirect_slashes = False
     app.state.services = services
     app.state.gauges = WorkerGauges(services)
     return app

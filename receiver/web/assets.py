@@ -49,8 +49,8 @@ class AssetView(Given):
         description="Where the bytes are: a presigned URL that works for 15 minutes, or a path here that needs the key"
     )
     play_url: str | None = Field(
-        description="Gives the bytes to whoever has it, without a key, for as long as they are kept; only a path where"
-        " no public URL is set"
+        description="Gives the bytes to whoever has it, without a key, for as long as they are kept and the secret"
+        " that made it is not retired (`receiver secrets retire`); only a path where no public URL is set"
     )
 
 
@@ -96,27 +96,25 @@ async def _bytes(
         "Content-Disposition": f'{disposition}; filename="{query.filename(found)}"',
         "X-Content-Type-Options": "nosniff",
     }
-    known = request.headers.get("if-none-match", "")
-    if found.size is not None and (etag in known or known.strip() == "*"):
+    # Of what is not stored there is nothing to tell.
+    query.key_of(found)
+    known = ",".join(request.headers.getlist("if-none-match"))
+    if etag in known or known.strip() == "*":
         return Response(status_code=304, headers=headers)
+    if request.method == "HEAD":
+        # Known here: a presigned URL is good for GET alone, and bytes that nobody gets are not worth a reading.
+        told = {**headers, "Content-Length": str(found.size)}
+        return Response(status_code=200, headers=told, media_type=found.media_type)
     span = _span(request, found, etag)
     start, end = span if span is not None else (None, None)
     given = await query.content(services, found, start=start, end=end)
     if isinstance(given, str):
-        return _pointed(request, found, given, headers, more)
+        return RedirectResponse(given, status_code=307, headers={**more, "Cache-Control": "no-store"})
     headers["Content-Length"] = str(given.length)
     if span is not None:
         headers["Content-Range"] = f"bytes {span[0]}-{span[1]}/{found.size}"
     status = 200 if span is None else 206
     return StreamingResponse(given, status_code=status, headers=headers, media_type=found.media_type)
-
-
-def _pointed(request: Request, found: Asset, url: str, headers: Mapping[str, str], more: Mapping[str, str]) -> Response:
-    """Point to a presigned URL, which is good for GET alone: what HEAD asks is known here."""
-    if request.method == "HEAD":
-        told = {**headers, "Content-Length": str(found.size)}
-        return Response(status_code=200, headers=told, media_type=found.media_type)
-    return RedirectResponse(url, status_code=307, headers={**more, "Cache-Control": "no-store"})
 
 
 def asset_view(services: Services, asset: Asset) -> AssetView:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from pydantic import Field
@@ -19,8 +18,6 @@ from receiver.web.tasks import LONGEST_KEY, TaskBody, order_of
 #: Bytes, and tasks.
 MAX_BODY: Final = 4 * 1024 * 1024
 MOST: Final = 1000
-#: Fields that one answer names; a mistake that all tasks share is found from the first of them.
-NAMED: Final = 100
 
 
 class BatchItem(TaskBody):
@@ -60,15 +57,16 @@ async def create(request: Request) -> Response:
 
     A body may have 4 MiB. Wrong fields are named as `tasks.17.input.prompt`, counted from 0. The day's limits count
     all that is new in the batch. With an `idempotency_key` in each item the same batch may be sent again, also in
-    other portions: what exists is told, not made twice.
+    other portions: what exists is told, not made twice. The header `Idempotency-Key`, which is for
+    a single task, is refused.
     """
     services: Services = request.app.state.services
     caller = await caller_of(request)
-    try:
-        body = await read_model(request, BatchBody, limit=MAX_BODY)
-        accepted = await accept_all(services, caller, _orders(body))
-    except InvalidInput as exc:
-        raise InvalidInput(_some(exc.errors)) from exc
+    if "idempotency-key" in request.headers:
+        message = "is for a single task; give each task of a batch its own `idempotency_key`"
+        raise InvalidInput([FieldError("Idempotency-Key", message)])
+    body = await read_model(request, BatchBody, limit=MAX_BODY)
+    accepted = await accept_all(services, caller, _orders(body))
     tasks = tuple(BatchedTask(id=str(each.id), existed=each.made is None) for each in accepted)
     return answer(BatchView(tasks=tasks), status=202)
 
@@ -83,8 +81,3 @@ def _orders(body: BatchBody) -> list[Order]:
     if errors:
         raise InvalidInput(errors)
     return [order_of(item, item.idempotency_key) for item in body.tasks]
-
-
-def _some(errors: Sequence[FieldError]) -> list[FieldError]:
-    rest = len(errors) - NAMED
-    return [*errors[:NAMED], *([FieldError("tasks", f"{rest} more fields are wrong")] if rest > 0 else [])]

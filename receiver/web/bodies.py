@@ -41,6 +41,11 @@ from receiver.core.errors import BodyTooLarge, FieldError, InvalidInput, Malform
 
 #: Bytes. A callback carries URLs, never audio.
 MAX_BODY: Final = 256 * 1024
+#: Labels of a task, and so of a filter.
+MOST_LABELS: Final = 32
+#: Characters of a label; a page of many tasks is written in one go, while callbacks wait for their answer.
+LONGEST_NAME: Final = 63
+LONGEST_VALUE: Final = 255
 #: Of a whole number in a query; all of them fit in PostgreSQL's bigint.
 _DIGITS: Final = 18
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -48,11 +53,38 @@ _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Z
 _FIRST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _LAST: Final = datetime(3000, 1, 1, tzinfo=UTC)
 
+#: What is wrong with a field, by pydantic's name of it, where its own words are those of Python.
+_WORDS: Final = {
+    "extra_forbidden": "no such field",
+    "missing": "is required",
+    "string_type": "must be a text",
+    "string_unicode": "must be a text; half a surrogate pair is none",
+    "bool_type": "must be true or false",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "list_type": "must be a list",
+}
+
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 #: RFC 3339 in UTC with milliseconds, as `moment` writes it.
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
+#: Labels as a task is given them; `check_names` looks at what is in them.
+Labels = Annotated[
+    dict[str, str],
+    Field(
+        max_length=MOST_LABELS,
+        description=f"Your own names and values: a name has 1 to {LONGEST_NAME} characters, none of them a colon, and a"
+        f" value has at most {LONGEST_VALUE}",
+        json_schema_extra={
+            "propertyNames": {"minLength": 1, "maxLength": LONGEST_NAME, "pattern": "^[^:]*$"},
+            "additionalProperties": {"type": "string", "maxLength": LONGEST_VALUE},
+        },
+    ),
+]
 
 
 class Taken(BaseModel):
@@ -83,8 +115,8 @@ def _signed(value: object) -> object:
     return value
 
 
-#: A whole number in a query that may be below zero.
-Signed = Annotated[int, BeforeValidator(_signed)]
+#: Of a whole number in a query that may be below zero; stands after its bounds, or the document has none of them.
+SIGNED: Final = BeforeValidator(_signed)
 
 
 def _within_reach(value: datetime) -> datetime:
@@ -208,14 +240,21 @@ def check_text(field: str, value: str | None) -> None:
 
 def check_names(reference: str | None, labels: Mapping[str, str]) -> None:
     """
-    Refuse a reference or labels that the database cannot hold.
+    Refuse a reference or labels that the database cannot hold, or of which no filter could ask.
 
     Raises:
-        InvalidInput: Names the one that is wrong.
+        InvalidInput: Names each that is wrong.
     """
-    check_text("reference", reference)
+    errors = _unstorable("reference", reference or "")
     for name, value in labels.items():
-        check_text(f"labels.{name[:40]}", name + value)
+        field = f"labels.{name[:40]}"
+        errors += _unstorable(field, name + value)
+        if not 0 < len(name) <= LONGEST_NAME or ":" in name:
+            errors.append(FieldError(field, f"a name has 1 to {LONGEST_NAME} characters, none of them a colon"))
+        if len(value) > LONGEST_VALUE:
+            errors.append(FieldError(field, f"a value has at most {LONGEST_VALUE} characters"))
+    if errors:
+        raise InvalidInput(errors)
 
 
 def _unstorable(field: str, value: str) -> list[FieldError]:
@@ -240,7 +279,9 @@ def _parameter_error(error: dict[str, Any], known: str) -> FieldError:
 
 
 def _field_error(error: dict[str, Any]) -> FieldError:
-    return FieldError(".".join(str(part) for part in error["loc"]), str(error["msg"]))
+    # A key that is no text has no place of its own.
+    where = ".".join(str(part) for part in error["loc"]) or "body"
+    return FieldError(where, _WORDS.get(error["type"], str(error["msg"])))
 
 
 def _refuse_constant(name: str) -> NoReturn:

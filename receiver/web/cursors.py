@@ -1,5 +1,5 @@
 """
-Where a page of a list ended: opaque text, and good for the same filter only.
+Where a page of a list ended: opaque text, and good for the same list and filter only.
 
 It names the last row, so rows that come meanwhile neither repeat nor hide
 others. It is no secret and proves nothing: whose rows are read says the API key.
@@ -30,7 +30,7 @@ def read(cursor: str | None, asked: Taken) -> int | None:
     Return the row behind which the list that *asked* wants goes on; None is its beginning.
 
     Raises:
-        InvalidInput: The cursor is none of ours, or belongs to another filter.
+        InvalidInput: The cursor is none of ours, or belongs to another list or filter.
     """
     if cursor is None:
         return None
@@ -39,13 +39,13 @@ def read(cursor: str | None, asked: Taken) -> int | None:
     except (binascii.Error, struct.error, ValueError) as exc:
         raise InvalidInput([FieldError("cursor", "must be the next_cursor of an earlier answer")]) from exc
     if digest != _digest(asked):
-        message = "belongs to a list with other filters; give those, or leave the cursor out to start anew"
+        message = "belongs to another list or other filters; give those, or leave the cursor out to start anew"
         raise InvalidInput([FieldError("cursor", message)])
     return int(last)
 
 
 def _digest(asked: Taken) -> bytes:
-    """Hash the filter; the size of a page may change on the way, and the order of repeated values means nothing."""
+    """Hash the list and its filter; the size of a page may change, and the order of repeated values means nothing."""
     fields = asked.model_dump(mode="json", exclude={"cursor", "limit"}, exclude_defaults=True)
     plain = {name: sorted(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).digest()[:8]
+    return hashlib.sha256(json.dumps([type(asked).__name__, plain], sort_keys=True).encode()).digest()[:8]

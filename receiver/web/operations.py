@@ -66,6 +66,13 @@ ETAG: Final = Header("ETag", "The SHA-256 of the bytes, in quotes: they never ch
 CONTENT_RANGE: Final = Header("Content-Range", "Which bytes these are, and of how many")
 _POINTED: Final = Header("Location", "A presigned URL", {"type": "string", "format": "uri"})
 
+_CONDITIONS: Final = (RANGE, IF_RANGE, IF_NONE_MATCH)
+_BYTES: Final = {
+    200: Reply("All bytes", "*/*", (ETAG,)),
+    206: Reply("The bytes of the range", "*/*", (ETAG, CONTENT_RANGE)),
+    304: Reply("The caller has them already", None, (ETAG,)),
+    307: Reply("They are in the bucket, at this address", None, (_POINTED,)),
+}
 _TASK: Final = Reply("The task as it is now", tasks.TaskView, (LOCATION,))
 
 OPERATIONS: Final = (
@@ -174,13 +181,8 @@ OPERATIONS: Final = (
         path="/v1/assets/{asset}/content",
         handler=assets.content,
         tag="assets",
-        headers=(RANGE, IF_RANGE, IF_NONE_MATCH),
-        gives={
-            200: Reply("All bytes", "*/*", (ETAG,)),
-            206: Reply("The bytes of the range", "*/*", (ETAG, CONTENT_RANGE)),
-            304: Reply("The caller has them already", None, (ETAG,)),
-            307: Reply("They are in the bucket, at this address", None, (_POINTED,)),
-        },
+        headers=_CONDITIONS,
+        gives=_BYTES,
         problems=(NotFound, RangeUnsatisfiable, BucketUnavailable),
     ),
     Operation(
@@ -189,13 +191,8 @@ OPERATIONS: Final = (
         path="/a/{asset}/{token}",
         handler=assets.play,
         tag="assets",
-        headers=(RANGE, IF_RANGE, IF_NONE_MATCH),
-        gives={
-            200: Reply("All bytes", "*/*", (ETAG,)),
-            206: Reply("The bytes of the range", "*/*", (ETAG, CONTENT_RANGE)),
-            304: Reply("The caller has them already", None, (ETAG,)),
-            307: Reply("They are in the bucket, at this address", None, (_POINTED,)),
-        },
+        headers=_CONDITIONS,
+        gives=_BYTES,
         problems=(NotFound, RangeUnsatisfiable, BucketUnavailable, StoreUnavailable),
         auth=False,
     ),

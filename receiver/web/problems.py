@@ -19,6 +19,7 @@ from receiver.core.errors import (
     BodyTooLarge,
     BucketUnavailable,
     Conflict,
+    FieldError,
     IdempotencyMismatch,
     InvalidInput,
     MalformedBody,
@@ -61,13 +62,18 @@ TITLES: Final[Mapping[int, str]] = {
     416: "No such range",
     422: "The request is not valid",
     429: "The day's limit is reached",
+    431: "The request's head is too large",
     500: "Something broke here",
     503: "Not now",
 }
+#: Fields that one answer names; what is wrong everywhere is found from the first of them.
+NAMED: Final = 100
 PROBLEM_JSON: Final = "application/problem+json"
-#: What the router and a crash answer; no error class stands behind them.
+#: What the server, the router and a crash answer; no error class stands behind them.
 _OTHERS: Final[Mapping[str, tuple[int, str]]] = {
+    "malformed_request": (400, "What came is no HTTP request."),
     "method_not_allowed": (405, "This path is served, but not by this method; `Allow` names those that are."),
+    "head_too_large": (431, "Path and headers of the request are too large together."),
     "internal_error": (500, "Something broke here; the log tells more of it by the same `request_id`."),
 }
 #: Seconds.
@@ -98,7 +104,9 @@ class Problem(BaseModel):
     code: str = Field(description="A stable word for what is wrong")
     detail: str = Field(description="What is wrong this time, for a person")
     request_id: str = Field(description="Finds the line in the log")
-    errors: tuple[ProblemField, ...] = Field(default=(), description="Each field that is wrong, where fields are")
+    errors: tuple[ProblemField, ...] = Field(
+        default=(), description="Each field that is wrong, where fields are; beyond 100 only how many, as `*`"
+    )
 
 
 def catalogue() -> Mapping[str, tuple[int, str]]:
@@ -134,7 +142,9 @@ async def render_error(request: Request, error: Exception) -> Response:
     detail = str(error) if status < _SERVER_ERROR or status == _UNAVAILABLE else "see the service's log"
     fields = []
     if isinstance(error, InvalidInput):
-        fields = [ProblemField(field=_plain(e.field), message=_plain(e.message)) for e in error.errors]
+        told = InvalidInput(_some(error.errors))
+        fields = [ProblemField(field=_plain(e.field), message=_plain(e.message)) for e in told.errors]
+        detail = str(told)
     retry_after = RETRY_AFTER if status == _UNAVAILABLE else None
     if isinstance(error, SpendLimit):
         retry_after = ceil(error.opens_in.total_seconds())
@@ -159,6 +169,14 @@ async def render_left(request: Request, error: Exception) -> Response:
     del error
     access.note(request.scope, access.LEFT)
     return Response(status_code=400)
+
+
+def unread(code: str) -> tuple[int, str, bytes]:
+    """Refuse what never became a request, and write its line; return the status, the request's id and the body."""
+    status, detail = _OTHERS[code]
+    request_id = access.new_id()
+    log.info("request.refused", request_id=request_id, route=access.UNKNOWN, status=status, error=code)
+    return status, request_id, _body(status, code, detail, request_id, route=access.UNKNOWN)
 
 
 class CrashGuard:
@@ -202,6 +220,17 @@ def _problem(
 ) -> Response:
     route = access.route_of(request.scope)
     access.note(request.scope, code, [each.field for each in fields])
+    body = _body(status, code, detail, request.scope[access.REQUEST_ID], route=route, fields=fields)
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    if status == _UNAUTHORIZED and route.startswith("/v1"):
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(body, status_code=status, headers=headers, media_type=PROBLEM_JSON)
+
+
+def _body(
+    status: int, code: str, detail: str, request_id: str, *, route: str, fields: Sequence[ProblemField] = ()
+) -> bytes:
+    """Return a problem as JSON, and count it."""
     telemetry.REQUESTS_REFUSED.labels(route=route, error=code).inc()
     problem = Problem(
         type=type_of(code),
@@ -209,14 +238,15 @@ def _problem(
         status=status,
         code=code,
         detail=detail,
-        request_id=request.scope[access.REQUEST_ID],
+        request_id=request_id,
         **({"errors": tuple(fields)} if fields else {}),
     )
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    if status == _UNAUTHORIZED and route.startswith("/v1"):
-        headers["WWW-Authenticate"] = "Bearer"
-    body = problem.model_dump_json(exclude_unset=True)
-    return Response(body, status_code=status, headers=headers, media_type=PROBLEM_JSON)
+    return problem.model_dump_json(exclude_unset=True).encode()
+
+
+def _some(errors: Sequence[FieldError]) -> Sequence[FieldError]:
+    rest = len(errors) - NAMED
+    return errors if rest <= 0 else [*errors[:NAMED], FieldError("*", f"{rest} more fields are wrong")]
 
 
 def _plain(text: str) -> str:

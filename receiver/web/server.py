@@ -14,12 +14,12 @@ from typing import Final
 import structlog
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from receiver.core.errors import Misconfigured
 from receiver.flow.callback import Intake
 from receiver.flow.services import Services
 from receiver.web.app import build_app
-from receiver.web.gathering import GatheringProtocol
+from receiver.web.protocol import Protocol
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,12 @@ class _Server(uvicorn.Server):
         self._role = role
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit as exc:
+            # The base has logged the operating system's own words.
+            where = f"{self.config.host}:{self.config.port}"
+            raise Misconfigured(f"{self._role} cannot listen on {where}: stop what does, or set another port") from exc
         for listener in [each for server in self.servers for each in server.sockets]:
             host, port, *_ = listener.getsockname()
             log.info("server.started", role=self._role, host=host, port=port)
@@ -60,8 +65,7 @@ async def serve_web(services: Services, *, host: str, port: int) -> None:
     keeping.add_done_callback(lambda _: stop.set())
     try:
         app = build_app(services, intake)
-        release = app.state.waiting.close
-        await serve(app, host=host, port=port, name="web", stop=stop, release=release, protocol=GatheringProtocol)
+        await serve(app, host=host, port=port, name="web", stop=stop, release=app.state.waiting.close)
     finally:
         keeping.cancel()
         await asyncio.wait({keeping})
@@ -77,18 +81,22 @@ async def serve(
     name: str,
     stop: asyncio.Event | None = None,
     release: Callable[[], None] | None = None,
-    protocol: type[asyncio.Protocol] = HttpToolsProtocol,
+    protocol: type[asyncio.Protocol] = Protocol,
 ) -> None:
     """
     Serve *app* until *stop* is set; without one, until SIGTERM or SIGINT.
 
-    *release* lets go of requests that would only wait.
+    *release* lets go of requests that would only wait; *protocol* is another one for comparison alone.
+
+    Raises:
+        Misconfigured: The port is taken, or the host is no address of this machine.
     """
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
         http=protocol,
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -23,10 +23,12 @@ from receiver.web import cursors
 from receiver.web.assets import AssetView, asset_view
 from receiver.web.auth import caller_of, owner_of
 from receiver.web.bodies import (
+    MOST_LABELS,
+    SIGNED,
     Given,
     Instant,
+    Labels,
     Moment,
-    Signed,
     Taken,
     Whole,
     answer,
@@ -42,8 +44,6 @@ DEFAULT_PAGE: Final = 50
 LARGEST_PAGE: Final = 200
 #: Characters.
 LONGEST_KEY: Final = 255
-#: Labels of a task, and so of a filter.
-MOST_LABELS: Final = 32
 #: Seconds that a filter may look ahead or back.
 LONGEST: Final = 10 * 365 * 86_400
 #: `attention` of a filter that takes any reason.
@@ -67,9 +67,7 @@ class TaskBody(Taken):
         " kind takes; a 422 names each field that is wrong and what it may hold"
     )
     reference: str | None = Field(default=None, max_length=255, description="Your own id; not unique")
-    labels: dict[str, str] = Field(
-        default_factory=dict, max_length=MOST_LABELS, description="Your own names and values"
-    )
+    labels: Labels = Field(default_factory=dict)
 
 
 class ShowQuery(Taken):
@@ -97,8 +95,8 @@ class ListQuery(Taken):
         description="Only tasks with this label, as `name:value`; given several times, with all of these",
     )
     reference: str | None = Field(default=None, description="Only tasks with this reference of yours")
-    slack_below: Signed | None = Field(
-        default=None, ge=-LONGEST, le=LONGEST, description="Only open tasks with less time left than this many seconds"
+    slack_below: Annotated[int, Field(ge=-LONGEST, le=LONGEST), SIGNED] | None = Field(
+        default=None, description="Only open tasks with less time left than this many seconds"
     )
     attention: str | None = Field(
         default=None, description="Only tasks at which a person must look for this reason; `any` is for any reason"
@@ -273,9 +271,12 @@ def _events(told: Sequence[Told]) -> tuple[EventView, ...]:
 
 
 def _idempotency_key(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
-    if key is None:
+    given = request.headers.getlist("idempotency-key")
+    if not given:
         return None
+    if len(given) > 1:
+        raise InvalidInput([FieldError("Idempotency-Key", "may be given once")])
+    (key,) = given
     if not (0 < len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
         message = f"must be 1 to {LONGEST_KEY} printable ASCII characters"
         raise InvalidInput([FieldError("Idempotency-Key", message)])

@@ -250,6 +250,7 @@ def test_more_connections_than_the_server_has_are_told(settings: Settings) -> No
     [
         ("DELETE FROM migration WHERE name LIKE '0004%'", "1 to be applied: 0004_pre_secrets"),
         ("INSERT INTO migration (name) VALUES ('9999_pre_future')", "the database is newer than this program"),
+        ("UPDATE migration SET sha256 = '0' WHERE name LIKE '0004%'", "the database was made with another text"),
     ],
 )
 def test_another_schema_is_told_and_nothing_is_read_from_it(

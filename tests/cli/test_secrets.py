@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from receiver.cli.main import app
 from receiver.core.errors import Conflict, NotFound, ReceiverError
-from receiver.core.model import AccountId, JobKind, Secret, TaskId
+from receiver.core.model import AccountId, AssetId, JobKind, Secret, TaskId
 from receiver.core.tokens import TokenKeys, key_id
 from tests.flow.rig import ACCOUNT, CALLBACK_SECRET, WEBHOOK_SECRET, Rig, Stage
 from tests.flow.world import created
@@ -148,6 +148,14 @@ def test_the_secret_that_signs_stays_even_by_force(run: Run) -> None:
 def test_an_unknown_fingerprint_is_refused(run: Run, command: str) -> None:
     with pytest.raises(NotFound):
         run(command, "12345678")
+
+
+def test_who_retires_a_secret_is_warned_of_the_urls_of_audio_that_end(run: Run) -> None:
+    run("list")  # the schema is there
+    made = TokenKeys((Secret(OLD),)).asset_token(AssetId(1))
+    result = run("retire", name(OLD), RECEIVER_CALLBACK_SECRETS=f"{NEW},{OLD}")
+    assert result.stderr.startswith(f"Warning: each play_url (/a/…) that {name(OLD)} made ends with it")
+    assert not TokenKeys((Secret(result.stdout.strip()),)).is_asset_token(made, "1")
 
 
 def test_a_webhook_secret_is_changed_by_a_guide(run: Run) -> None:

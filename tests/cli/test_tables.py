@@ -1,12 +1,16 @@
-import pytest
+from collections import Counter
 
-from receiver.cli.tables import clean, rows, size, span
+import pytest
+from rich.console import Console
+
+from receiver.cli.tables import cell, clean, rows, size, span, table
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
     [
         (None, "-"),
+        (False, "false"),
         (12, "12"),
         ("a\tb\r\n", "a\\tb\\r\\n"),
         ("\x1b[31m\x9b\x00", "\\x1b[31m\\x9b\\x00"),
@@ -43,3 +47,14 @@ def test_durations_are_for_people(seconds: float | None, text: str) -> None:
 
 def test_a_pipe_gets_one_line_for_each_row() -> None:
     assert rows([("a\nb", 1), (None, "c")]) == "a\\nb\t1\n-\tc\n"
+
+
+@pytest.mark.parametrize("width", [24, 40, 60, 100])
+def test_a_narrow_terminal_cuts_nothing(width: int) -> None:
+    made = table("task", "state", "bytes", "reference", right=("bytes",), fold=("reference",))
+    cells = ("59550733263783071", "archived", "671.4 kB", "a-reference-of-theirs")
+    made.add_row(*map(cell, cells))
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(made)
+    assert not Counter("".join(cells)) - Counter(captured.get())

@@ -47,8 +47,16 @@ def test_secrets_and_data_do_not_reach_the_builder(secret: str) -> None:
 def test_the_image_runs_one_program_as_nobody_special() -> None:
     last = {line.split()[0]: line.split(maxsplit=1)[1] for line in LINES if line and line[0].isupper()}
     assert last["USER"] == "10001:10001"
+    assert "groupadd --gid 10001 receiver" in last["RUN"]
+    assert "useradd --uid 10001 --gid 10001" in last["RUN"]
     assert last["ENTRYPOINT"] == '["receiver"]'
     assert 'CMD ["receiver", "health", "web"]' in last["HEALTHCHECK"]
+
+
+def test_what_is_compiled_holds_whatever_times_the_builder_gives_to_files() -> None:
+    (compiled,) = [part.split() for line in LINES for part in line.split("&&") if "compileall" in part]
+    assert "-f" in compiled
+    assert compiled[compiled.index("--invalidation-mode") + 1] == "unchecked-hash"
 
 
 def test_everything_that_is_installed_is_pinned_by_its_hash() -> None:

@@ -299,6 +299,12 @@ def test_a_wrapped_failure_without_a_record_is_still_a_failure() -> None:
     ("status", "body", "expected"),
     [
         (200, {"id": "task_1", "status": "queued"}, Created("task_1", ProviderStatus.SUBMITTED)),
+        (200, {"data": {"task_id": "9", "task_status": "submitted"}}, Created("9", ProviderStatus.SUBMITTED)),
+        (200, {"code": 0, "data": {"data": {"task_id": "9"}}}, Created("9", ProviderStatus.SUBMITTED)),
+        (200, {"code": 0, "data": {"task_id": "", "id": "9"}}, Created("9", ProviderStatus.SUBMITTED)),
+        (200, {"task_id": "task_1", "data": {"task_id": "9"}}, Created("task_1", ProviderStatus.SUBMITTED)),
+        (200, {"message": "ok", "data": {"x": {"task_id": "9"}}}, Unsure("http 200, no code, no task id")),
+        (200, {"data": {"data": {"data": {"task_id": "9"}}}}, Unsure("http 200, no code, no task id")),
         (200, {"error": {"message": "slow"}, "id": "task_1"}, Created("task_1", ProviderStatus.SUBMITTED)),
         (200, {"error": {"code": "odd", "message": "x"}}, Unsure("http 200, code odd")),
         (400, {"error": {"code": 1301, "message": "x"}}, Refused("1301", "x")),

@@ -174,6 +174,26 @@ def test_d8_a_callback_without_any_id_is_still_read() -> None:
     assert read({"task_status": "failed"}) == Report(status=ProviderStatus.FAILED)
 
 
+def test_an_empty_text_hides_nothing() -> None:
+    blank = {"task_status": "", "task_id": "", "created_at": "", "task_info": {"external_task_id": ""}}
+    clip = {"id": "1", "url_mp3": "", "mp3_url": f"{HOST}/a.mp3", "duration_mp3": "", "duration": "3.0"}
+
+    report = read({**NEW, **blank, "task_result": {"audios": [clip]}, "outputs": []})
+
+    assert report.provider_task_id == NEW["id"]
+    assert report.external_task_id == NEW["external_id"]
+    assert report.created_at == CREATED
+    assert [(item.url, item.duration) for item in report.media] == [(f"{HOST}/a.mp3", timedelta(seconds=3))]
+
+
+def test_one_clip_may_stand_where_a_list_of_one_should() -> None:
+    clip = LEGACY["task_result"]["audios"][0]
+
+    assert read({**LEGACY, "task_result": {"audios": clip}}).media == read(LEGACY).media
+    assert read({**LEGACY, "task_result": {"audios": {"audios": [clip]}}}).media == read(LEGACY).media
+    assert read({**LEGACY, "task_result": {"audios": {"id": "1"}}}).media == ()
+
+
 def test_the_console_test_is_read() -> None:
     test = {
         "id": "900000000000000099",
@@ -195,6 +215,7 @@ def test_the_console_test_is_read() -> None:
         {"task_id": "900000000000000031", "task_status": "failed", "task_status_msg": "risk control"},
         {"id": "900000000000000031", "status": "failed", "message": "risk control"},
         {"task_id": "900000000000000031", "status": "FAILURE", "fail_reason": "risk control"},
+        {"task_id": "900000000000000031", "task_status": "failed", "task_status_msg": "", "message": "risk control"},
     ],
 )
 def test_a_failure_brings_its_reason(failure: dict[str, object]) -> None:
@@ -255,6 +276,9 @@ def test_times_come_in_seconds_or_milliseconds_as_number_or_text(value: object, 
         ("0.250", "0.250"),
         (0.25, "0.25"),
         (3, "3"),
+        (0.1 + 0.2, "0.30000000000000004"),
+        (0.00001, "0.00001"),
+        (1e300, None),
         ("-1", None),
         ("1e9", None),
         ("x", None),

@@ -135,9 +135,16 @@ def test_a_users_profile_may_stand_in_the_place_of_a_packaged_one(tmp_path: Path
         ("bad.toml", b'extends = "kling"\nname = "bad"\n\nwindow = 3\n', "bad.toml, line 4: window: unknown key"),
         ("bad.toml", b'extends = "kling"\nname = "bad"\n[errors.codes]\n7 = "x"', "bad.toml, line 4: errors.codes.7: "),
         ("bad.toml", b'name = "bad"\nwithout = ["regions"]', "bad.toml, line 2: without: means nothing"),
-        ("bad.toml", b"name = 'bad'\nname = 'worse'\nquery = true", "(at line 2"),
-        ("bad.toml", b"name = \xff", "bad.toml: must be UTF-8"),
-        ("bad.toml", b'extends = "kling"\nname = "other"', "bad.toml: name: must be the name of the file"),
+        ("bad.toml", b"name = 'bad'\nname = 'worse'\nquery = true", "bad.toml, line 2: name: Cannot overwrite a value"),
+        ("bad.toml", b"name = \xff", "bad.toml, line 1: must be UTF-8"),
+        ("bad.toml", b'name = "bad"\n\n# caf\xe9', "bad.toml, line 3: must be UTF-8"),
+        ("bad.toml", b'extends = "kling"\nname = "other"', "bad.toml, line 2: name: must be the name of the file"),
+        ("bad.toml", b"[envelope\n", "bad.toml, line 1: Expected ']' at the end of a table declaration"),
+        ("bad.toml", b"name = 'bad", "bad.toml: "),
+        ("bad.toml", b"a = " + b"[" * 5000, "bad.toml: is nested too deeply"),
+        ("bad.toml", b"concurrency = " + b"9" * 5000, "bad.toml: holds a number that is too long"),
+        ("bad.toml", b'extends = "kling"\nname = "bad"\n[kind.x]\na = 1', "bad.toml, line 3: kind: unknown key"),
+        ("bad.toml", b'extends = "kling"\nname = "bad"\n"a\\nb" = 1', "bad.toml: a?b: unknown key"),
         ("bad.toml", b'extends = "bad"\nname = "bad"', "bad.toml, line 1: extends: must name a packaged profile"),
     ],
 )
@@ -149,6 +156,44 @@ def test_a_bad_file_is_named_with_its_line_and_key(tmp_path: Path, name: str, co
 
     assert str(caught.value).startswith(str(tmp_path / name))
     assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["folder", "link to nothing", "link to itself"])
+def test_what_is_no_file_is_named(tmp_path: Path, kind: str) -> None:
+    odd = tmp_path / "odd.toml"
+    if kind == "folder":
+        odd.mkdir()
+    else:
+        odd.symlink_to(odd if kind == "link to itself" else tmp_path / "nothing")
+
+    with pytest.raises(Misconfigured, match=r"odd\.toml: is no file, or a link that leads to none"):
+        load_directory(tmp_path)
+
+
+def test_a_mark_of_an_editor_and_hidden_files_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text('\ufeffextends = "kling"\r\nname = "one"\r\n', "utf-8", newline="")
+    (tmp_path / "._one.toml").write_bytes(b"\0\5\x16\7")
+    (tmp_path / ".#one.toml").symlink_to("nobody@nowhere.1")
+
+    assert list(load_directory(tmp_path)) == ["one"]
+
+
+def test_a_default_is_sent_as_a_given_value_would_be() -> None:
+    text = 'extends = "kling"\nname = "x"\n[kinds.text-to-audio.fields.duration]\ndefault = 5.0\nsend_as = "text"\n'
+    profile = load(text, origin="x.toml")
+
+    values = check_input(profile, "text-to-audio", {"prompt": "rain"})
+    request = create_request(profile, "text-to-audio", values, external_task_id="7", callback_url=None)
+
+    assert json.loads(request.body or b"")["duration"] == "5"
+
+
+def test_nothing_may_be_one_of_a_few_numbers() -> None:
+    text = 'extends = "kling"\nname = "x"\n[kinds.video-to-audio.fields.loudness]\ntype = "number"\nchoices = [0, 1]\n'
+
+    values = check_input(load(text, origin="x.toml"), "video-to-audio", {"video_id": "1", "loudness": 0})
+
+    assert values["loudness"] == 0
 
 
 def test_a_directory_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -164,6 +209,16 @@ def test_an_account_names_a_region_a_host_or_nothing() -> None:
     assert kling.address("https://proxy.example/kling/") == "https://proxy.example/kling"
     with pytest.raises(Misconfigured, match="set base_url: new-api"):
         catalog()["new-api"].address(None)
+    for wrong in (
+        "beijng",
+        "api.example",
+        "ftp://a.example",
+        "https://a b.example",
+        "https://u:p@a.example",
+        "https://",
+    ):
+        with pytest.raises(Misconfigured, match=r"base_url must be .* or one of beijing, singapore"):
+            kling.address(wrong)
 
 
 @pytest.mark.parametrize("name", sorted(catalog()))

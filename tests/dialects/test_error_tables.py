@@ -89,6 +89,12 @@ COMETAPI: Final[Sequence[Row]] = [
     (429, comet(""), "busy", "busy", "a status that says later outweighs a refusal"),
     (429, comet("odd"), "busy", "busy", ""),
     (500, comet("invalid_request"), "refused", "unsure", "the code decides under this status"),
+    *[
+        (400, comet(code, "Task not found (request id: 20260205132859798638387SIHCnxzJ)"), "refused", "unknown", "")
+        for code in ("", "invalid_request")
+    ],
+    (400, comet("", "task_not_exist (request id: 20260205132859798638387SIHCnxzJ)"), "refused", "unknown", ""),
+    (400, comet("", EXISTS), "exists", "unsure", "the words decide, in whose envelope they come"),
     (503, comet("model_not_found"), "busy", "busy", "no channel: nothing was sent on"),
     (500, comet("do_request_failed"), "unsure", "unsure", ""),
     *[(status, comet(""), "unsure", "unsure", "") for status in (500, 503, 504, 524)],
@@ -101,6 +107,8 @@ DEERAPI: Final[Sequence[Row]] = [
     (500, comet("invalid_request"), "unsure", "unsure", "a rule of CometAPI, not of DeerAPI"),
     (401, comet("odd"), "account authentication", "account authentication", ""),
     (400, comet("odd"), "unsure", "unsure", "not documented"),
+    (400, comet("odd", "task_not_exist"), "unsure", "unknown", "the words suffice for a question, not for a refusal"),
+    (404, comet("odd", NOT_FOUND), "unsure", "unknown", ""),
 ]
 #: providers.md 4.1: codes are text.
 GATEWAY: Final[Sequence[Row]] = [
@@ -110,6 +118,7 @@ GATEWAY: Final[Sequence[Row]] = [
     (401, bare("odd"), "account authentication", "account authentication", ""),
     (500, bare("task_not_exist"), "unsure", "unsure", "nothing is sure above 500"),
     (200, {}, "unsure", "unsure", "the sample of a success is empty"),
+    (400, bare("odd", "task_not_exist"), "unsure", "unknown", ""),
 ]
 NEW_API: Final[Sequence[Row]] = [
     (400, bare("fail_to_fetch_task", json.dumps(bare(1201, EXISTS))), "exists", "unsure", "Kling's words within"),
@@ -123,7 +132,19 @@ NEW_API: Final[Sequence[Row]] = [
     (403, bare("insufficient_user_quota"), "account", "account", ""),
     (429, bare("token_concurrency_limit_reached"), "busy concurrency", "busy concurrency", ""),
 ]
+#: An empty purse at any gateway of that family.
+POOR: Final[Sequence[Row]] = [
+    (
+        403,
+        comet(code, "user quota is not enough (request id: 202502281247138307582052662997)"),
+        "account",
+        "account",
+        "",
+    )
+    for code in ("insufficient_user_quota", "pre_consume_token_quota_failed")
+]
 TABLES: Final = [
+    *[(profile, row) for profile in ("cometapi", "deerapi", "kkiai", "new-api") for row in POOR],
     *[(profile, row) for profile in PASS_THROUGH for row in KLING],
     *[("cometapi", row) for row in COMETAPI],
     *[("deerapi", row) for row in DEERAPI],

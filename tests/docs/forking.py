@@ -7,6 +7,7 @@ and files of the shell that asked. What runs on (`serve`, `sandbox`, …) is sta
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -39,7 +40,10 @@ def install(folder: Path, address: Path) -> None:
 
 def serve(address: Path) -> None:
     """Answer until killed."""
-    from receiver.cli.main import main  # noqa: PLC0415 - the tests themselves need it not
+    from receiver.cli.main import COMMANDS, main  # noqa: PLC0415 - the tests themselves need it not
+
+    for place in COMMANDS.values():
+        importlib.import_module(place.partition(":")[0])
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listening:

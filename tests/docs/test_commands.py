@@ -129,7 +129,7 @@ def machines() -> Iterator[list[Machine]]:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_every_command_does_what_its_page_says(machines: list[Machine]) -> None:
     first, second = machines
     wrong, _ = first.work(README, first.environment())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from prometheus_client import REGISTRY
 
 from receiver.core.errors import NotFound
 from receiver.core.model import AccountId, JobKind, State, TaskId
@@ -13,6 +14,12 @@ from tests.flow.rig import ACCOUNT, Rig, Stage
 from tests.flow.world import Reply, Seen, created, envelope, sound, unknown
 
 PROBE_IS_DUE = "UPDATE account SET paused_at = now() - interval '1 hour', probed_at = NULL"
+
+
+def paused() -> float:
+    """Return how often this process has counted a pause by hand."""
+    labels = {"account": ACCOUNT, "reason": "paused_by_operator"}
+    return REGISTRY.get_sample_value("receiver_accounts_paused_total", labels) or 0
 
 
 async def held(rig: Rig, number: int) -> list[TaskId]:
@@ -119,9 +126,11 @@ def test_a_refusal_of_the_account_does_not_take_over_a_pause_by_hand(stage: Stag
 
 def test_pausing_and_resuming_twice_is_the_same_as_once(stage: Stage) -> None:
     async def story(rig: Rig) -> None:
+        before = paused()
         first = await account.pause(rig.services, ACCOUNT)
         again = await account.pause(rig.services, ACCOUNT)
         assert first.pause == again.pause
+        assert paused() - before == 1
         assert len(rig.logged("account.paused")) == 1
         for _ in range(2):
             assert (await account.resume(rig.services, ACCOUNT)).pause.paused_at is None

@@ -319,6 +319,7 @@ def test_a_bad_signature_asks_the_provider_and_not_a_dead_one_for_ever(stage: St
             with pytest.raises(SignatureRejected):
                 await rig.call_back(task, rig.world.record("failed", task), sign="bad")
         assert (await rig.story(task)).count("callback.refused") == 1
+        assert [line["verdict"] for line in rig.logged("callback.refused")] == ["bad"]
         settled = await rig.work(JobKind.QUERY)
         assert settled is not None
         assert settled.error == "provider_unreachable"

@@ -38,6 +38,11 @@ KLING: Final[tuple[Row, ...]] = (
 )
 #: providers.md 3.2, 3.3: a reseller's own errors, with its status or its text code.
 RESELLER: Final[tuple[Row, ...]] = ((429, None, "again"), (503, None, "unsure"), (504, None, "unsure"))
+#: An empty purse, in the words of the family of gateways.
+POOR: Final[tuple[Row, ...]] = (
+    (403, "insufficient_user_quota", "account"),
+    (403, "pre_consume_token_quota_failed", "account"),
+)
 TABLES: Final[dict[str, tuple[Row, ...]]] = {
     "kling": KLING,
     "kling-videos": KLING,
@@ -50,9 +55,10 @@ TABLES: Final[dict[str, tuple[Row, ...]]] = {
         (503, "model_not_found", "again"),
         (500, "comet_api_error", "unsure"),
         (524, None, "unsure"),
+        *POOR,
     ),
-    "deerapi": (*KLING, *RESELLER, (400, "task_not_exist", "rejected")),
-    "kkiai": (*KLING, *RESELLER, (400, "task_not_exist", "rejected")),
+    "deerapi": (*KLING, *RESELLER, (400, "task_not_exist", "rejected"), *POOR),
+    "kkiai": (*KLING, *RESELLER, (400, "task_not_exist", "rejected"), *POOR),
     "new-api": (
         *KLING,
         *RESELLER,

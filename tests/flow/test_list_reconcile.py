@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +13,8 @@ import pytest
 from receiver.core.model import JobKind, State, TaskId
 from receiver.dialects.profile import Profile
 from receiver.flow.list_reconcile import query
-from receiver.store import turns
+from receiver.store import accounts, turns
+from receiver.store import tasks as task_rows
 from tests.flow.rig import ACCOUNT, Rig, Stage
 from tests.flow.world import API, HTML, Reply, created, envelope
 
@@ -125,11 +127,14 @@ def test_one_process_reads_a_list_at_a_time(stage: Stage) -> None:
             assert await turns.take(conn, ACCOUNT, KIND, span=timedelta(minutes=1)) is not None
         settled = await rig.work(JobKind.QUERY)
         assert settled is not None
-        assert settled.delay is not None
+        # Nobody knows how long a reading goes on.
+        assert settled.delay == timedelta(seconds=5)
         assert rig.world.asked() == []
         # The others wait with it, and cost no claim each.
         assert await waiting(rig) == 6
         assert await rig.claim_due(JobKind.QUERY) is None
+        (last,) = await rig.sql("SELECT max(run_at) - now() AS left FROM job WHERE kind = 'query'")
+        assert last["left"] <= timedelta(seconds=5)
 
     stage.play(story, concurrency=10)
 
@@ -258,14 +263,111 @@ def test_a_list_proves_that_an_unsure_create_arrived(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("broken", [HTML, envelope(1302, "slow down", status=429), envelope(0, data={"task_id": "p1"})])
-def test_a_list_that_cannot_be_read_changes_nothing(stage: Stage, broken: Reply) -> None:
+def test_a_provider_that_answers_no_list_and_no_question_changes_nothing(stage: Stage, broken: Reply) -> None:
     async def story(rig: Rig) -> None:
         tasks = await sent(rig, 6)
-        rig.world.queries = [broken]
+        rig.world.queries = [broken, HTML]
         settled = await rig.work(JobKind.QUERY)
         assert settled is not None
         assert settled.error in {"provider_unreachable", "provider_busy"}
         assert {(await rig.state(task))[0] for task in tasks} == {State.SUBMITTED}
-        assert [each.path.startswith(API) for each in rig.world.asked()] == [True]
+        assert {(await rig.task(task)).query_wanted for task in tasks} == {False}
+        assert all(each.path.startswith(API) for each in rig.world.asked())
+
+    stage.play(story, concurrency=10)
+
+
+@pytest.mark.parametrize(
+    "broken", [HTML, envelope(1000, "no such route for you", status=401), envelope(0, data={"task_id": "p1"})]
+)
+def test_a_list_that_cannot_be_read_keeps_no_task_from_being_asked_after(stage: Stage, broken: Reply) -> None:
+    async def story(rig: Rig) -> None:
+        leader, *others = await sent(rig, 6)
+        rig.world.queries = [broken, rig.world.report("processing", leader)]
+        settled = await rig.work(JobKind.QUERY)
+        assert settled is not None
+        assert settled.error is None
+        assert (await rig.state(leader))[0] is State.PROCESSING
+        assert [(await rig.task(task)).query_wanted for task in others] == [True] * 5
+        assert rig.logged("account.paused") == []
+        (row,) = await rig.sql("SELECT coalesce(max(failures), 0) AS failures FROM pace")
+        assert row["failures"] == 0
+
+    stage.play(story, concurrency=10)
+
+
+def test_a_list_that_gives_the_same_page_for_ever_is_left(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        small_pages(rig, 2)
+        leader, *others = await sent(rig, 6)
+        strangers = page(*(rig.world.record("succeed", 7, task_id=f"x{n}") for n in range(2)))
+        rig.world.queries = [strangers, strangers, rig.world.report("processing", leader)]
+        await rig.work(JobKind.QUERY)
+        assert (len(listed(rig)), singly(rig)) == (2, ["p1"])
+        assert [(await rig.task(task)).query_wanted for task in others] == [True] * 5
+
+    stage.play(story, concurrency=10)
+
+
+def test_pages_of_strangers_without_times_are_not_read_for_ever(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        small_pages(rig, 1)
+        leader, *_ = await sent(rig, 6)
+        pages = [page(rig.world.record("succeed", 7, task_id=f"x{n}", created_at=None)) for n in range(10)]
+        rig.world.queries = [*pages, rig.world.report("processing", leader)]
+        await rig.work(JobKind.QUERY)
+        assert (len(listed(rig)), singly(rig)) == (10, ["p1"])
+
+    stage.play(story, concurrency=10)
+
+
+async def until_blocked(rig: Rig) -> None:
+    """Return when a statement in this database waits for a lock."""
+    waits = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with asyncio.timeout(30):
+        while not await rig.sql(waits):
+            pass
+
+
+def test_a_page_of_ended_tasks_waits_for_a_task_before_it_takes_the_account(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        tasks = await sent(rig, 6)
+        rig.world.queries = [page(*(told(rig, task, n, "succeed", f"c{n}") for n, task in enumerate(tasks, 1)))]
+        job = await rig.claim(JobKind.QUERY)
+        assert job is not None
+        # A callback about the last of them is being applied meanwhile, and gives its slot back.
+        async with rig.services.database.transaction() as conn:
+            await task_rows.lock(conn, tasks[-1])
+            reading = asyncio.create_task(rig.handle(job))
+            await until_blocked(rig)
+            await conn.execute("SET LOCAL lock_timeout = '500ms'")
+            await accounts.lock(conn, ACCOUNT)
+        settled = await reading
+        assert settled is not None
+        assert settled.error is None
+        assert {(await rig.state(task))[0] for task in tasks} == {State.SUCCEEDED}
+
+    stage.play(story, concurrency=10)
+
+
+def test_a_reading_that_the_database_breaks_off_gives_its_turn_back(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        tasks = await sent(rig, 6)
+        rig.world.queries = [page(*(told(rig, task, n, "processing") for n, task in enumerate(tasks, 1)))]
+        job = await rig.claim(JobKind.QUERY)
+        assert job is not None
+        async with rig.services.database.transaction() as conn:
+            await task_rows.lock(conn, tasks[-1])
+            reading = asyncio.create_task(rig.handle(job))
+            await until_blocked(rig)
+            ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            await rig.sql(f"{ended} AND wait_event_type = 'Lock'")
+        settled = await reading
+        assert settled is not None
+        assert settled.error == "store_unavailable"
+        (turn,) = await rig.sql("SELECT taken_until - now() AS left FROM list_turn")
+        assert turn["left"] <= timedelta(seconds=5)
+        # What it had claimed is due again, and not only when its lease is over.
+        assert await rig.sql("SELECT id FROM job WHERE kind = 'query' AND state = 'leased'") == []
 
     stage.play(story, concurrency=10)

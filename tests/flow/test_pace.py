@@ -8,12 +8,14 @@ from datetime import timedelta
 import pytest
 
 from receiver.core.model import JobKind, State, TaskId
+from receiver.dialects.answers import Busy, UnknownTask, Unsure
 from receiver.flow import pace
 from receiver.flow.pace import PATIENCE
 from tests.flow.rig import ACCOUNT, Rig, Stage
 from tests.flow.world import CUT, HTML, created, envelope
 
 TOO_MANY = envelope(1303, "parallel task over resource pack limit", status=429)
+BUSY = Busy("1302", "slow down", concurrency=False, retry_after=timedelta(seconds=40))
 TOO_FAST = envelope(1302, "slow down", status=429)
 
 
@@ -138,6 +140,33 @@ def test_a_provider_that_wants_fewer_requests_is_left_alone_by_all_tasks(stage: 
         await rig.work(JobKind.SUBMIT)
         assert len(rig.world.made()) == 2
         assert (await rig.state(other))[0] in {State.ACCEPTED, State.SUBMITTED}
+
+    stage.play(story)
+
+
+def test_an_answer_to_another_request_ends_no_rest_that_the_provider_wanted(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        deal = rig.services.deals[ACCOUNT]
+        await pace.unheard(rig.services, deal)
+        await pace.heard(rig.services, deal, BUSY)
+        await pace.heard(rig.services, deal, UnknownTask())
+        async with rig.services.database.connection() as conn:
+            assert await pace.wait(conn, deal) > timedelta(seconds=20)
+            found = await pace.standing(conn, deal)
+        assert (found.failures, found.is_open, found.open_reason) == (0, True, "too_fast")
+
+    stage.play(story)
+
+
+def test_the_last_reason_to_send_nothing_is_told(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        deal = rig.services.deals[ACCOUNT]
+        await pace.heard(rig.services, deal, BUSY)
+        await rig.pass_rest()
+        await pace.heard(rig.services, deal, Unsure("http 503", timedelta(seconds=40)))
+        async with rig.services.database.connection() as conn:
+            found = await pace.standing(conn, deal)
+        assert (found.is_open, found.open_reason) == (True, "unreachable")
 
     stage.play(story)
 

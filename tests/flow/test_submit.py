@@ -383,6 +383,30 @@ def test_an_unsure_create_without_enforced_ids_is_never_sent_twice(stage: Stage)
     stage.play(story)
 
 
+@pytest.mark.parametrize("answer", [HTML, envelope(1302, "slow", status=429)], ids=["html", "busy"])
+def test_an_unsure_create_whose_question_is_never_answered_calls_a_person(stage: Stage, answer: Reply) -> None:
+    async def story(rig: Rig) -> None:
+        rig.with_profile(create_id=CreateId.NONE)
+        task = await unsure(rig)
+        rig.world.queries = [answer]
+        await rig.work(JobKind.SUBMIT)
+        assert (await rig.task(task)).attention is None
+        for _ in range(2):
+            await no_longer_under_way(rig, task)
+            await rig.sql("DELETE FROM pace")
+            await rig.work(JobKind.SUBMIT)
+        assert (await rig.task(task)).attention == "create_unknown"
+        assert (await rig.story(task)).count("task.create_unknown") == 1
+        rig.world.queries = [rig.world.report("processing", task)]
+        await rig.sql("DELETE FROM pace")
+        await no_longer_under_way(rig, task)
+        await rig.work(JobKind.SUBMIT)
+        assert ((await rig.state(task))[0], (await rig.task(task)).attention) == (State.PROCESSING, None)
+        assert len(rig.world.made()) == 1
+
+    stage.play(story)
+
+
 def test_an_unsure_create_that_nothing_can_settle_calls_a_person(stage: Stage) -> None:
     async def story(rig: Rig) -> None:
         rig.with_profile(create_id=CreateId.NONE, query=False)

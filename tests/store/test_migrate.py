@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -12,9 +12,10 @@ from psycopg import sql
 
 from receiver.core.errors import Misconfigured, StoreUnavailable
 from receiver.local.postgres import EmbeddedPostgres
-from receiver.store.migrate import migrate, migrations, pending
+from receiver.store.migrate import MigrationChanged, migrate, migrations, pending
 from tests.conftest import url_of
 
+Look = Callable[[str], list[str]]
 SHAPE = """
 SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns
  WHERE table_schema = 'public' ORDER BY 1, 2
@@ -59,7 +60,31 @@ def test_a_database_of_a_newer_program_is_left_alone(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("look", [pending, migrate])
-def test_a_database_that_is_not_there_is_unavailable(look: object, database_url: str) -> None:
-    assert callable(look)
+def test_a_file_that_was_changed_after_it_was_applied_is_named(look: Look, database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute("UPDATE migration SET sha256 = repeat('0', 64) WHERE name LIKE '0002%'")
+    with pytest.raises(MigrationChanged, match="another text of 0002_pre_lists than this program has; run the"):
+        look(database_url)
+
+
+def test_a_list_without_digests_gets_them_from_the_files(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        kept = conn.execute("SELECT name, sha256 FROM migration ORDER BY name").fetchall()
+        conn.execute("ALTER TABLE migration DROP COLUMN sha256")
+        assert pending(database_url) == []
+        assert migrate(database_url) == []
+        assert conn.execute("SELECT name, sha256 FROM migration ORDER BY name").fetchall() == kept
+    assert all(digest for _, digest in kept)
+
+
+def test_a_database_with_tables_of_others_is_refused_in_words(empty_url: str) -> None:
+    with psycopg.connect(empty_url, autocommit=True) as conn:
+        conn.execute("CREATE TABLE task ()")
+    with pytest.raises(Misconfigured, match=r'0001_pre_spine does not fit .*"task" already exists.*of its own'):
+        migrate(empty_url)
+
+
+@pytest.mark.parametrize("look", [pending, migrate])
+def test_a_database_that_is_not_there_is_unavailable(look: Look, database_url: str) -> None:
     with pytest.raises(StoreUnavailable):
         look(database_url.replace("/test_", "/nothing_"))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
+import functools
 import json
 import os
 import re
@@ -17,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,12 +64,19 @@ def free_port() -> int:
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     first = 11_000 + worker % 8 * 1000
     for port in secrets.SystemRandom().sample(range(first, first + 1000), 1000):
-        with socket.socket() as probe:
+        with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return port
+            probe.bind(("127.0.0.1", port))
+            # Until ours listens there, no other run of these tests on this machine may draw it: both would hear of one.
+            fcntl.lockf(_drawn(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            return port
     raise AssertionError("no free port")
+
+
+@functools.cache
+def _drawn() -> int:
+    """Open the file whose bytes stand for ports that were drawn, for as long as this process lives."""
+    return os.open(Path(tempfile.gettempdir()) / "receiver-system-ports", os.O_RDWR | os.O_CREAT, 0o600)
 
 
 class Program:

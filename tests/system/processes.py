@@ -15,14 +15,23 @@ T = TypeVar("T")
 
 #: Seconds; far above what any fact takes, below the limit of a test.
 PATIENCE = 100.0
+#: Seconds between two questions, at first and at last.
+PAUSES = (0.01, 0.2)
 
 
-def until(fact: Callable[[], T | None], *, what: str, patience: float = PATIENCE, pause: float = 0.02) -> T:
-    """Return the first true answer of *fact*."""
+def until(fact: Callable[[], T | None], *, what: str, patience: float = PATIENCE, pause: float | None = None) -> T:
+    """
+    Return the first true answer of *fact*.
+
+    Without a *pause* it is asked less and less often: what takes seconds is not slowed down by the questions, nor are
+    the other tests.
+    """
     deadline = time.monotonic() + patience
+    waits = PAUSES[0] if pause is None else pause
     while not (answer := fact()):
         assert time.monotonic() < deadline, f"it never came true: {what}"
-        threading.Event().wait(pause)
+        threading.Event().wait(waits)
+        waits = min(waits * 1.3, PAUSES[1]) if pause is None else pause
     return answer
 
 

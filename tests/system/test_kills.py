@@ -28,7 +28,7 @@ def await_changes(service: Service, number: int) -> None:
                 seen.add((task["id"], task["state"], stored))
         return len(seen) >= number
 
-    processes.until(enough, what=f"{number} changes")
+    processes.until(enough, what=f"{number} changes", pause=0.02)
 
 
 def require_open(service: Service) -> None:

@@ -39,11 +39,15 @@ def always(fate: Fate) -> Callable[[str, str], Fate]:
 
 
 def await_link_known(deployment: Deployment, number: int) -> None:
-    """Wait until that many tasks have media that are not stored."""
-    until(
-        lambda: deployment.rows("SELECT count(*) FROM task WHERE state = 'succeeded'")[0][0] >= number,
-        what=f"{number} tasks wait for their media",
-    )
+    """Wait until that many tasks have media that are not stored; while more of them do, a slow machine has time."""
+
+    def more() -> int | None:
+        count: int = deployment.rows("SELECT count(*) FROM task WHERE state = 'succeeded'")[0][0]
+        return count if count > found else None
+
+    found = 0
+    while found < number:
+        found = until(more, what=f"after {found} of {number} tasks another one waits for its media")
 
 
 def require_nothing_given_up(deployment: Deployment, service: Service, number: int) -> None:

@@ -342,6 +342,7 @@ def test_every_metric_has_a_value_when_there_is_something_to_tell(surface: Surfa
     waiting = surface.post("/v1/tasks", BODY)["id"]
     names = {
         "receiver_archive_slack_seconds",
+        "receiver_submit_slack_seconds",
         "receiver_tasks_attention",
         "receiver_job_retries",
         "receiver_accounts_paused",

@@ -27,6 +27,7 @@ from tests.system.processes import until
 QUIET: Final = {
     "receiver_accounts_paused_total",
     "receiver_archive_slack_seconds",
+    "receiver_submit_slack_seconds",
     "receiver_tasks_attention",
     "receiver_account_day_units_limit",
     "receiver_job_retries_total",

@@ -113,6 +113,13 @@ def crash() -> None:
         raise RuntimeError("rk_abcdefghijkl") from exc
 
 
+def test_an_id_keeps_its_last_digits_for_readers_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    with logging_to("json", monkeypatch) as written:
+        structlog.get_logger("test.scrub").info("task.accepted", task_id=59_549_523_350_017_613, attempt=1)
+    line = json.loads(written.getvalue())
+    assert (line["task_id"], line["attempt"]) == ("59549523350017613", 1)
+
+
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_no_way_to_the_log_leads_past_the_guard(form: logs.LogFormat, monkeypatch: pytest.MonkeyPatch) -> None:
     with logging_to(form, monkeypatch) as written:

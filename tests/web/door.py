@@ -76,5 +76,5 @@ def judge_problem(door: Door, answer: httpx.Response, status: int, code: str, *f
     assert [each["field"] for each in problem.get("errors", [])] == list(fields)
     lines = [line for line in door.rig.logged("request.refused") if line["request_id"] == problem["request_id"]]
     assert len(lines) == 1
-    assert (lines[0]["status"], lines[0]["error"], lines[0]["fields"]) == (status, code, list(fields))
+    assert (lines[0]["status"], lines[0]["error"], lines[0].get("fields", [])) == (status, code, list(fields))
     return problem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import httpx
@@ -120,7 +121,7 @@ def test_every_wrong_field_of_every_item_is_named_and_nothing_accepted(stage: St
 def test_a_mistake_of_all_items_is_named_a_hundred_times(stage: Stage, wrong: dict[str, Any]) -> None:
     async def story(door: Door) -> None:
         answer = await send(door, *(item(n, **wrong) for n in range(1000)))
-        fields = [*(f"tasks.{n}.{next(iter(wrong))}" for n in range(100)), "tasks"]
+        fields = [*(f"tasks.{n}.{next(iter(wrong))}" for n in range(100)), "*"]
         problem = judge_problem(door, answer, 422, "invalid_input", *fields)
         assert problem["errors"][-1]["message"] == "900 more fields are wrong"
 
@@ -135,6 +136,15 @@ def test_a_key_of_another_request_refuses_the_whole_batch(stage: Stage) -> None:
         assert "'k0'" in problem["detail"]
         assert task in problem["detail"]
         assert await count(door) == 1
+
+    play(stage, story)
+
+
+def test_a_key_for_a_single_task_is_not_passed_over(stage: Stage) -> None:
+    async def story(door: Door) -> None:
+        answer = await door.client.post("/v1/tasks:batch", json={"tasks": [BODY]}, headers={"Idempotency-Key": "k"})
+        judge_problem(door, answer, 422, "invalid_input", "Idempotency-Key")
+        assert await count(door) == 0
 
     play(stage, story)
 
@@ -171,9 +181,10 @@ def test_an_account_s_limit_counts_the_whole_batch(stage: Stage) -> None:
 
 def test_only_this_route_takes_a_large_body(stage: Stage) -> None:
     async def story(door: Door) -> None:
-        large = BODY | {"labels": {str(n): "x" * 100_000 for n in range(30)}}
-        assert (await send(door, large)).status_code == 202
-        judge_problem(door, await door.post(large), 413, "body_too_large")
+        spaces = b" " * 3_000_000
+        large = b'{"tasks": [' + spaces + json.dumps(BODY).encode() + b"]}"
+        assert (await door.client.post("/v1/tasks:batch", content=large)).status_code == 202
+        judge_problem(door, await door.client.post("/v1/tasks", content=large), 413, "body_too_large")
         answer = await door.client.post("/v1/tasks:batch", content=b" " * (batch.MAX_BODY + 1))
         judge_problem(door, answer, 413, "body_too_large")
 

@@ -44,6 +44,7 @@ def test_gauges_tell_what_the_rows_say(stage: Stage) -> None:
         assert found["receiver_queue_jobs", "ready", "submit"] == 2
         assert found["receiver_queue_age_seconds", "submit"] >= 90
         assert found["receiver_queue_age_seconds", "archive"] == 0
+        assert 86_000 < found["receiver_submit_slack_seconds",] <= 86_400
         assert found["receiver_account_paused", "authentication", "studio"] == 1
         assert found["receiver_account_slots_in_use", "studio"] == 1
         assert found["receiver_account_slots", "studio"] == rig.services.deals[ACCOUNT].account.concurrency
@@ -64,7 +65,9 @@ def test_slack_is_shown_while_media_are_pending(stage: Stage) -> None:
         assert abs(found["receiver_archive_slack_seconds",] - left) < 60
         await door.rig.work(JobKind.ARCHIVE)
         await forget(door)
-        assert ("receiver_archive_slack_seconds",) not in await values(door)
+        after = await values(door)
+        assert ("receiver_archive_slack_seconds",) not in after
+        assert ("receiver_submit_slack_seconds",) not in after
 
     play(stage, story)
 

@@ -119,6 +119,10 @@ def test_every_field_and_parameter_that_a_caller_may_send_is_explained() -> None
     assert bare == []
 
 
+def test_every_bound_is_one_that_readers_of_schemas_know() -> None:
+    assert re.findall(r'"(?:ge|le|gt|lt|min_length|max_length)":', openapi.text_of(document())) == []
+
+
 def test_the_copy_for_readers_is_the_document() -> None:
     kept = (ROOT / "docs" / "openapi.json").read_text()
     assert kept == openapi.text_of(document()), "python -m receiver.web.openapi > docs/openapi.json"
@@ -172,7 +176,14 @@ def test_an_unknown_path_and_a_method_that_is_not_served_are_problems_with_a_req
     stage: Stage, method: str
 ) -> None:
     async def story(door: Door) -> None:
-        for path, code in (("/nowhere", "not_found"), ("/docs", "method_not_allowed"), ("/v1/tasks:x", "not_found")):
+        for path, code in (
+            ("/nowhere", "not_found"),
+            ("/docs", "method_not_allowed"),
+            ("/v1/tasks:x", "not_found"),
+            ("/v1/tasks/", "not_found"),
+            ("/docs/", "not_found"),
+            ("/a/1/token/", "not_found"),
+        ):
             answer = await door.client.request(method, path)
             if (method, path) != ("GET", "/docs"):
                 assert answer.headers["content-type"] == "application/problem+json"

@@ -95,6 +95,8 @@ def test_what_the_caller_has_already_is_not_sent_again(stage: Stage) -> None:
         for given in (etag, f"W/{etag}", f'"x", {etag}', "*"):
             known = await door.get(asset["url"], **{"If-None-Match": given})
             assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", etag)
+        two = [("If-None-Match", '"x"'), ("If-None-Match", etag)]
+        assert (await door.client.get(asset["url"], headers=two)).status_code == 304
         assert (await door.get(asset["url"], **{"If-None-Match": '"x"'})).status_code == 200
         assert (await door.get(asset["url"], Range="bytes=0-1", **{"If-Range": etag})).status_code == 206
         assert (await door.get(asset["url"], Range="bytes=0-1", **{"If-Range": '"x"'})).status_code == 200
@@ -371,6 +373,19 @@ def test_a_head_request_and_a_reader_that_leaves_hold_no_connection_to_the_bucke
             assert len((await client.get(f"/v1/assets/{asset.id}/content")).content) == asset.size
 
     served(stage, story)
+
+
+def test_a_head_request_tells_of_all_bytes_and_asks_the_bucket_for_none(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        async with opened(rig) as door:
+            asset = (await archived(door))["assets"][0]
+            await rig.services.bucket.delete((await rig.assets(TaskId(int(asset["task"]))))[0].key or "")
+            for asked in ({}, {"Range": "bytes=0-9"}, {"Range": "bytes=999999999-"}):
+                head = await door.client.head(asset["url"], headers=asked)
+                assert (head.status_code, head.headers["content-length"]) == (200, str(asset["bytes"]))
+                assert "content-range" not in head.headers
+
+    stage.play(story)
 
 
 def test_an_object_that_is_gone_is_said_to_be(stage: Stage) -> None:

@@ -78,6 +78,11 @@ WRONG: dict[str, tuple[object, list[str]]] = {
     "odd reference": (BODY | {"reference": "a\0b"}, ["reference"]),
     "labels that are no text": (BODY | {"labels": {"a": 1}}, ["labels.a"]),
     "odd label": (BODY | {"labels": {"a": "\0"}}, ["labels.a"]),
+    "labels of which no filter can ask": (
+        BODY | {"labels": {"": "", "a:b": "", "n" * 64: ""}},
+        ["labels.", "labels.a:b", "labels." + "n" * 40],
+    ),
+    "a long value": (BODY | {"labels": {"a": "x" * 256, "b": "x" * 255, "n" * 63: ""}}, ["labels.a"]),
     "many labels": (BODY | {"labels": {str(n): "" for n in range(33)}}, ["labels"]),
 }
 
@@ -103,6 +108,35 @@ ODD_TEXTS = [
     b'{"account":"studio","kind":"text-to-audio","input":{"prompt":"x","duration":1e400}}',
     b'{"account":"studio","kind":"text-to-audio","input":{"prompt":"x","duration":3},"reference":"\\ud800"}',
 ]
+
+
+def test_a_body_of_wrong_fields_is_answered_by_a_hundred_of_them(stage: Stage) -> None:
+    async def story(door: Door) -> None:
+        wrong = {f"f{n}": 1 for n in range(20_000)}
+        for body, prefix in ((BODY | wrong, ""), (BODY | {"input": BODY["input"] | wrong}, "input.")):
+            fields = [*(f"{prefix}f{n}" for n in range(100)), "*"]
+            problem = judge_problem(door, await door.post(body), 422, "invalid_input", *fields)
+            assert problem["errors"][-1]["message"] == "19900 more fields are wrong"
+            assert len(problem["detail"]) < 10_000
+
+    play(stage, story)
+
+
+def test_what_is_wrong_is_said_without_words_of_python(stage: Stage) -> None:
+    async def story(door: Door) -> None:
+        body = {"account": 1, "input": [], "labels": "x", "promt": 1}
+        problem = (await door.post(body)).json()
+        assert {each["field"]: each["message"] for each in problem["errors"]} == {
+            "account": "must be a text",
+            "kind": "is required",
+            "input": "must be an object",
+            "labels": "must be an object",
+            "promt": "no such field",
+        }
+        odd = await door.client.post("/v1/tasks", content=b'{"\\ud800": 1}')
+        assert odd.json()["errors"] == [{"field": "body", "message": "must be a text; half a surrogate pair is none"}]
+
+    play(stage, story)
 
 
 def test_text_that_no_answer_can_carry_is_refused_and_breaks_nothing(stage: Stage) -> None:
@@ -217,6 +251,9 @@ def test_an_idempotency_key_is_plain_text(stage: Stage) -> None:
                 "/v1/tasks", json=BODY, headers=[(b"Idempotency-Key", key.encode("latin-1"))]
             )
             judge_problem(door, answer, 422, "invalid_input", "Idempotency-Key")
+        twice = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+        answer = await door.client.post("/v1/tasks", json=BODY, headers=twice)
+        judge_problem(door, answer, 422, "invalid_input", "Idempotency-Key")
 
     play(stage, story)
 

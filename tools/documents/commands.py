@@ -11,7 +11,7 @@ from typing import Any, Final
 import typer
 
 from receiver.cli.main import app
-from receiver.cli.run import SANDBOX_PORT
+from receiver.cli.simulating import SANDBOX_PORT
 from receiver.sandbox import __main__ as sandbox
 from tools.documents.markdown import MADE, code, plain, table, value
 

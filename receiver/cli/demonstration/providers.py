@@ -57,8 +57,9 @@ class ProviderBoard(Board):
         super().__init__(service)
         self._sellers = sellers
 
-    def table(self, room: int | None = None) -> Group:  # noqa: ARG002  there are few providers
-        """Return the table."""
+    def table(self, room: int | None = None) -> Group:
+        """Return the table; there is room for all providers, for they are few."""
+        del room
         made = table(*COLUMNS, "others", right=COLUMNS, fold=("others",))
         made.columns[0].justify = "left"
         for column, width in zip(made.columns, COLUMNS.values(), strict=False):

@@ -34,7 +34,7 @@ def opened(settings: Settings) -> Iterator[Parts]:
     parts = Parts()
     with ExitStack() as stack:
         try:
-            parts.database_url = stack.enter_context(run.database(settings))
+            parts.database_url = stack.enter_context(run.database(settings, make=True))
         except (Misconfigured, StoreUnavailable) as exc:
             parts.findings.append(broken("database", str(exc), _SEE))
         try:

@@ -35,7 +35,9 @@ def check_callbacks(known: Known) -> Iterator[Finding]:
         )
     spare = [name for name in have[1:] if name not in known.needs and None not in known.needs]
     text = f"{have[0]} signs, {len(have)} accepted"
-    yield ok(NAME, f"{text}; needed by no open task: {', '.join(spare)} (receiver secrets retire)" if spare else text)
+    if spare:
+        text += f"; needed by no open task: {', '.join(spare)} (receiver secrets retire; their play_urls end with them)"
+    yield ok(NAME, text)
 
 
 def check_signatures(known: Known) -> Iterator[Finding]:

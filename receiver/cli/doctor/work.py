@@ -8,6 +8,7 @@ from typing import Final
 
 import httpx
 
+from receiver.cli import reading
 from receiver.cli.doctor.findings import Finding, broken, ok, warning
 from receiver.settings import Settings
 from receiver.store.health import Work
@@ -18,15 +19,13 @@ BACKLOG: Final = timedelta(minutes=5)
 PATIENCE: Final = 5.0
 
 _OK: Final = 200
-_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared, not bound
 
 
 async def check_web(settings: Settings) -> Finding:
     """Ask the web process of this machine whether it is ready."""
     if not settings.port:
         return ok("web", "takes any free port, so it cannot be asked here")
-    host = _ANY.get(settings.host, settings.host)
-    where = f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
+    where = reading.address(settings.host, settings.port)
     mend = "run `receiver serve` or `receiver web`, unless web runs on another machine"
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
