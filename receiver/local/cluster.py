@@ -101,7 +101,14 @@ def _discard(unfinished: Path) -> None:
     deadline = time.monotonic() + LEAVING.total_seconds()
     while server_on(unfinished) is not None and time.monotonic() < deadline:
         time.sleep(0.02)
-    shutil.rmtree(unfinished)
+    while unfinished.exists():
+        try:
+            shutil.rmtree(unfinished)
+        except OSError:
+            # One that has just begun has no pid file yet, and makes files where others are being deleted.
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _run(

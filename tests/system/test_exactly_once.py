@@ -198,7 +198,7 @@ def require_right_sum(service: Service, judge: Judge) -> None:
         accepted[line["account"]] += line["accepted"]
         assert sum(line["states"].values()) == line["accepted"]
     assert accepted == Counter(seller.account for seller in judge.shopping.placed.values())
-    charged: dict[str, Decimal] = defaultdict(Decimal)
+    charged = {seller.account: Decimal() for seller in SELLERS}
     for task in tasks:
         if task["state"] in ENDS:
             charged[task["account"]] += Decimal(judge.made[task["id"]][0]["charged"])
