@@ -58,7 +58,7 @@ SLOTS: Final[Mapping[JobKind, int]] = {
     JobKind.ARCHIVE: 8,
 }
 #: Jobs that one of them takes at once.
-BATCH: Final[Mapping[JobKind, int]] = {kind: 500 if kind is JobKind.ADVANCE else 1 for kind in JobKind}
+BATCH: Final[Mapping[JobKind, int]] = {kind: 250 if kind is JobKind.ADVANCE else 1 for kind in JobKind}
 POLL: Final = timedelta(seconds=0.5)
 SELDOM: Final = timedelta(seconds=5)
 MEND: Final = timedelta(minutes=1)
