@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -46,7 +46,7 @@ async def advance(services: Services, mine: Sequence[Job]) -> list[Outcome]:
     Raises:
         StoreUnavailable: Nothing was recorded, or it is recorded already.
     """
-    left = {CallbackId(job.subject) for job in mine}
+    left = {CallbackId(job.subject): job for job in mine}
     for pause in _PAUSES:
         left = await _read(services, left)
         if not left:
@@ -55,7 +55,7 @@ async def advance(services: Services, mine: Sequence[Job]) -> list[Outcome]:
     return [Later(_LOCKED) if job.subject in left else Done() for job in mine]
 
 
-async def _read(services: Services, wanted: Collection[CallbackId]) -> set[CallbackId]:
+async def _read(services: Services, wanted: Mapping[CallbackId, Job]) -> dict[CallbackId, Job]:
     """Apply in one transaction those callbacks whose tasks nobody else has locked; return the others."""
     async with services.database.transaction() as conn:
         callbacks = [each for each in await inbox.of(conn, wanted) if each.outcome is None]
@@ -63,11 +63,12 @@ async def _read(services: Services, wanted: Collection[CallbackId]) -> set[Callb
         changes, read = Draft(conn), []
         for callback in callbacks:
             if callback.task_id not in busy:
-                with logs.within({"callback_id": str(callback.id)}):
+                names = {"job_id": str(wanted[callback.id].id), "account": callback.account}
+                with logs.within({"callback_id": str(callback.id), **names}):
                     read.append(await _interpret(changes, services, locked.get(callback.task_id), callback))
         await changes.write()
         await inbox.processed(conn, read)
-    return {each.id for each in callbacks if each.task_id in busy}
+    return {each.id: wanted[each.id] for each in callbacks if each.task_id in busy}
 
 
 async def hear(changes: Draft, deal: Deal, locked: Locked, report: Report, trust: Trust) -> str:

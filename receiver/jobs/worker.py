@@ -244,7 +244,7 @@ class Worker:
         return Settled(job=job, delay=self._pause(job), error=error, same_error=same)
 
     def _dead(self, job: Job, error: str) -> Settled:
-        log.error("job.dead", job_id=job.id, kind=job.kind, subject=job.subject, error=error)
+        log.error("job.dead", job_id=str(job.id), kind=job.kind, subject=job.subject, error=error)
         telemetry.JOBS.labels(kind=job.kind, outcome="dead").inc()
         return Settled(job=job, error=error, same_error=job.same_error + 1, dead=True)
 
@@ -291,4 +291,4 @@ def _names(mine: Sequence[Job]) -> dict[str, object]:
         return {"job_kind": mine[0].kind, "jobs": len(mine)}
     (job,) = mine
     subject = "callback_id" if job.kind is JobKind.ADVANCE else "task_id"
-    return {"job_id": job.id, "job_kind": job.kind, "account": job.account, subject: job.subject}
+    return {"job_id": str(job.id), "job_kind": job.kind, "account": job.account, subject: job.subject}

@@ -119,8 +119,12 @@ def standing() -> Iterator[Surface]:
     deployment = Deployment(directory=place / "run")
     limits = {f"RECEIVER_ACCOUNTS__{ACCOUNT.upper()}__DAILY_{what}": "10000" for what in ("TASKS", "UNITS")}
     try:
-        deployment.serve(more={"RECEIVER_WORKER_PORT": str(free_port()), **limits})
-        yield Surface(deployment)
+        service = deployment.serve(more={"RECEIVER_WORKER_PORT": str(free_port()), **limits})
+        made = Surface(deployment)
+        assert service.program is not None
+        program = service.program
+        until(lambda: answers(f"{made.worker}/readyz", program), what="the worker is ready")
+        yield made
         deployment.close()
     finally:
         deployment.discard()
