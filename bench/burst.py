@@ -174,6 +174,7 @@ async def work() -> None:
     settings = Settings()
     logs.configure(form=settings.log_format, level=settings.log_level)
     async with wiring.open_services(settings) as services:
+        wiring.spare_what_lives()
         worker = Worker(services, slots={JobKind.ADVANCE: SLOTS[JobKind.ADVANCE]})
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop.set)
         await worker.run()

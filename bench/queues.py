@@ -83,6 +83,7 @@ async def ours(amount: int, concurrency: int) -> None:
 
     tally = Tally(amount)
     async with wiring.open_services(settings) as services:
+        wiring.spare_what_lives()
         worker = Worker(
             services,
             handlers={**HANDLERS, JobKind.QUERY: single(nothing)},

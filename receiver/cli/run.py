@@ -55,6 +55,7 @@ def web() -> None:
 
     async def run() -> None:
         async with wiring.open_services(settings) as services:
+            wiring.spare_what_lives()
             await serve_web(services, host=settings.host, port=settings.port)
 
     uvloop.run(run())
@@ -66,6 +67,7 @@ def worker() -> None:
 
     async def run() -> None:
         async with wiring.open_services(settings) as services:
+            wiring.spare_what_lives()
             stop = stop_on_signal()
             work = Worker(services, stop=stop)
             app = build_ops_app(services)

@@ -76,11 +76,14 @@ class Scrubber:
             return value
         if isinstance(name, str) and name.lower() in _FIELDS:
             return CUT
+        # Most values are text: the abstract types are asked last.
+        if isinstance(value, str):
+            return self.text(value)
         if isinstance(value, Mapping):
             return {self.text(str(key)): self._value(key, each) for key, each in value.items()}
         if isinstance(value, (list, tuple, set, frozenset)):
             return [self._value(None, each) for each in value]
-        return self.text(value if isinstance(value, str) else str(value))
+        return self.text(str(value))
 
 
 def _cut(match: re.Match[str]) -> str:

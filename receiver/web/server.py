@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import socket
 from collections.abc import Callable, Generator
@@ -25,8 +24,6 @@ log = structlog.get_logger(__name__)
 
 #: Requests under way may go on for this long.
 _GRACE: Final = timedelta(seconds=5)
-#: Objects of requests under way are no garbage; looking seldom spares looking at them.
-_COLLECT: Final = (10_000, 20, 20)
 
 
 class _Server(uvicorn.Server):
@@ -56,10 +53,6 @@ async def serve_web(services: Services, *, host: str, port: int) -> None:
     """Serve the API and the callbacks until SIGTERM or SIGINT."""
     intake = Intake(services)
     keeping = asyncio.create_task(intake.run())
-    # What lives now lives on: without this each full collection walks all of it, for 50 ms.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECT)
     stop = stop_on_signal()
     # Without it every callback would be turned away for ever: better to be started again.
     keeping.add_done_callback(lambda _: stop.set())
