@@ -262,28 +262,27 @@ async def _take(services: Services, reading: _Reading, told: Mapping[TaskId, tup
         awaited = deal.account.id in await jobs.held_accounts(conn)
     async with services.database.transaction() as conn:
         # All of them before the first that ends locks the account: a callback holds one task and waits for the account.
-        await tasks.lock_all(conn, list(told))
+        locked = await tasks.lock_all(conn, list(told))
         claimed = await turns.claim(conn, list(told), waiting=[*news, *waiting])
         settled: list[Settled] = []
         for task in sorted({*claimed, *news, reading.leader} & told.keys()):
-            outcome = await _apply(services, conn, reading, task, told[task][1], awaited=awaited)
+            outcome = await _apply(services, conn, reading, locked.get(task), told[task][1], awaited=awaited)
             if (mine := claimed.get(task)) is not None:
                 settled.append(Settled(job=mine, delay=outcome.delay if isinstance(outcome, Later) else None))
         await jobs.settle(conn, None, settled)
 
 
 async def _apply(
-    services: Services, conn: Connection, reading: _Reading, task: TaskId, report: Report, *, awaited: bool
+    services: Services, conn: Connection, reading: _Reading, locked: Locked | None, report: Report, *, awaited: bool
 ) -> Later | Done:
-    locked = await tasks.lock(conn, task)
     if locked is None or locked.task.state in ENDS:
         return Done()
     if locked.task.query_wanted:
         # The page may be older than the wish.
         return Later(timedelta())
     await reconcile.take_answer(conn, reading.deal, locked, report)
-    reading.told.add(task)
-    found = await tasks.get(conn, task)
+    reading.told.add(locked.task.id)
+    found = await tasks.get(conn, locked.task.id)
     return Done() if found is None else reconcile.next_poll(services, reading.deal, found, awaited=awaited)
 
 
