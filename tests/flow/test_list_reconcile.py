@@ -39,6 +39,11 @@ def told(rig: Rig, task: TaskId, number: int, status: str, *clips: str) -> dict[
     return rig.world.record(status, task, clips=clips, task_id=f"p{number}")
 
 
+def newest_first(rig: Rig, tasks: list[TaskId]) -> list[dict[str, Any]]:
+    """What a list tells of tasks of ours that all run."""
+    return [told(rig, task, n, "processing") for n, task in reversed(list(enumerate(tasks, 1)))]
+
+
 def listed(rig: Rig) -> list[str]:
     return [each.path for each in rig.world.asked() if "pageNum" in each.path]
 
@@ -84,7 +89,7 @@ def test_pages_are_read_until_the_oldest_that_is_due_and_no_further(stage: Stage
         tasks = await sent(rig, 5)
         old = int((time.time() - 3600) * 1000)
         strangers = [rig.world.record("succeed", 7, task_id=f"x{n}", created_at=old) for n in range(2)]
-        newest = [told(rig, task, n, "processing") for n, task in reversed(list(enumerate(tasks, 1)))]
+        newest = newest_first(rig, tasks)
         rig.world.queries = [page(*newest[:2]), page(*newest[2:4]), page(newest[4], strangers[0]), page(*strangers)]
         await rig.work(JobKind.QUERY)
         assert [path.partition("?")[2] for path in listed(rig)] == [f"pageNum={n}&pageSize=2" for n in (1, 2, 3)]
@@ -143,7 +148,7 @@ def test_a_reading_ends_with_the_last_that_it_is_for(stage: Stage) -> None:
     async def story(rig: Rig) -> None:
         small_pages(rig, 3)
         tasks = await sent(rig, 6)
-        newest = [told(rig, task, n, "processing") for n, task in reversed(list(enumerate(tasks, 1)))]
+        newest = newest_first(rig, tasks)
         rig.world.queries = [page(*newest[:3]), page(*newest[3:]), page(*newest[3:])]
         await rig.work(JobKind.QUERY)
         assert [path.partition("?")[2] for path in listed(rig)] == [f"pageNum={n}&pageSize=3" for n in (1, 2)]
@@ -157,7 +162,7 @@ def test_a_reading_is_also_for_those_whose_time_has_come_and_whom_no_sweep_has_s
         oldest, *others = tasks = await sent(rig, 6)
         await rig.sql("UPDATE job SET run_at = now() - interval '1 s' WHERE subject = %(t)s", t=oldest)
         await rig.sql("UPDATE job SET run_at = now(), state = 'ready' WHERE subject = ANY(%(t)s)", t=others)
-        newest = [told(rig, task, n, "processing") for n, task in reversed(list(enumerate(tasks, 1)))]
+        newest = newest_first(rig, tasks)
         rig.world.queries = [page(*newest[:3]), page(*newest[3:])]
         job = await rig.claim_due(JobKind.QUERY)
         assert job is not None
@@ -172,7 +177,7 @@ def test_what_was_read_before_a_page_that_fails_counts(stage: Stage) -> None:
     async def story(rig: Rig) -> None:
         small_pages(rig, 3)
         tasks = await sent(rig, 6)
-        newest = [told(rig, task, n, "processing") for n, task in reversed(list(enumerate(tasks, 1)))]
+        newest = newest_first(rig, tasks)
         rig.world.queries = [page(*newest[:3]), HTML]
         settled = await rig.work(JobKind.QUERY)
         assert settled is not None
