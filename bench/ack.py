@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import secrets
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 import psycopg
 
-from bench import machine
+from bench import load, machine
 from bench.figures import Figure, against, middle
 from bench.load import Order, Result
 from bench.parts import Keys, Parts, await_answer, free_port, program, service_environment
@@ -86,14 +84,7 @@ def drive(parts: Parts, keys: Keys, server: Server, *, seconds: float) -> Result
         server_pid=server.pid,
     )
     with machine.on_core(machine.OTHER_CORE, pin=parts.pin):
-        ran = subprocess.run(
-            [sys.executable, "-m", "bench.load"],
-            input=json.dumps(asdict(order)),
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-    return Result(**json.loads(ran.stdout))
+        return load.run(order)
 
 
 def empty(parts: Parts) -> None:

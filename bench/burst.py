@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import os
 import secrets
 import signal
-import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 import psycopg
 import uvloop
 
-from bench import machine
+from bench import load, machine
 from bench.figures import Figure, middle
 from bench.load import Order, Result
 from bench.parts import ACCOUNT, HOST, Keys, Parts, await_answer, free_port, program, service_environment
@@ -136,14 +134,7 @@ def _send(keys: Keys, port: int, pid: int, tasks: list[TaskId]) -> tuple[float, 
         port=port, path=None, callback_secret=keys.callback, webhook_secret=keys.webhook, connections=CONNECTIONS,
         warm_up=0.0, seconds=PATIENCE, supply=CALLBACKS, server_pid=pid, tasks=tuple(tasks),
     )  # fmt: skip
-    ran = subprocess.run(
-        [sys.executable, "-m", "bench.load"],
-        input=json.dumps(asdict(order)),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    result = Result(**json.loads(ran.stdout))
+    result = load.run(order)
     return CALLBACKS / result.rate, result
 
 

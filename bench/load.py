@@ -12,6 +12,7 @@ import gc
 import json
 import select
 import socket
+import subprocess
 import sys
 import time
 from array import array
@@ -161,6 +162,18 @@ def _status(data: bytes) -> str | None:
     first, *lines = head.decode("latin-1").split("\r\n")
     fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     return first.split()[1] if len(body) >= int(fields["content-length"]) else None
+
+
+def run(order: Order) -> Result:
+    """Carry out *order* in a process of its own."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench.load"],
+        input=json.dumps(asdict(order)),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return Result(**json.loads(ran.stdout))
 
 
 def main() -> None:
