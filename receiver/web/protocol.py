@@ -36,12 +36,15 @@ class Protocol(GatheringProtocol):
             if self._head > LARGEST_HEAD:
                 self._refuse("head_too_large")
                 return
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._refuse("malformed_request")
-        except httptools.HttpParserUpgrade as exc:
-            self._read_plainly(data[exc.args[0] :])
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserError:
+                self._refuse("malformed_request")
+            except httptools.HttpParserUpgrade as exc:
+                data = self._plainly(data[exc.args[0] :])
+                continue
+            return
 
     def on_message_begin(self) -> None:
         """Begin to read a head."""
@@ -57,20 +60,20 @@ class Protocol(GatheringProtocol):
         """Keep a request that would rather speak another protocol from the application until it is read plainly."""
         return True
 
-    def _read_plainly(self, rest: bytes) -> None:
+    def _plainly(self, rest: bytes) -> bytes:
         """
-        Read a request as if it did not wish for another protocol; *rest* came after its head.
+        Return a request as if it did not wish for another protocol, and *rest*, which came after its head, to be read.
 
         Clients that would like HTTP/2 send their body along, of which the parser takes nothing.
         """
         method = self.scope["method"]
         if method == "CONNECT":
             self._refuse("malformed_request")
-            return
+            return b""
         lines = [b"%s %s HTTP/%s" % (method.encode(), self.url, self.scope["http_version"].encode())]
         lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
-        self.data_received(b"\r\n".join((*lines, b"", rest)))
+        return b"\r\n".join((*lines, b"", rest))
 
     def _refuse(self, code: str) -> None:
         status, request_id, body = problems.unread(code)

@@ -197,6 +197,16 @@ def test_who_wishes_for_another_protocol_is_answered_in_this_one(wish: tuple[byt
     assert told(story) == b"body" * 6
 
 
+def test_any_number_of_such_wishes_at_once_is_answered() -> None:
+    wish = (b"Connection: Upgrade", b"Upgrade: h2c")
+
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(post(b"a", *wish) * 600)
+        return b"".join([await answer(reader) for _ in range(600)])
+
+    assert told(story) == b"a" * 600
+
+
 def test_a_port_that_is_taken_is_named() -> None:
     async def story() -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
