@@ -43,6 +43,11 @@ def ask(kept: Demo, *arguments: str, env: Mapping[str, str] | None = None) -> Sa
     return Said(returncode=ended.value.code, stdout=stdout.getvalue(), stderr=stderr.getvalue())
 
 
+def own_task(kept: Demo, kind: str = "text-to-audio") -> str:
+    """The id of a task that the demo made and archived itself: the oldest, whatever other tests have added since."""
+    return ask(kept, "tasks", "list", "--all", "--kind", kind).stdout.splitlines()[-1].split("\t")[0]
+
+
 def ask_on_terminal(kept: Demo, *arguments: str) -> str:
     """Run `receiver` with its stdout on a terminal."""
     ours, theirs = pty.openpty()

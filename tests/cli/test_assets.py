@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from receiver.cli import download
-from tests.cli.asking import Said, ask, ask_on_terminal
+from tests.cli.asking import Said, ask, ask_on_terminal, own_task
 from tests.cli.rig import Demo
 from tests.transfer.servers import Exchange, RawHost
 
@@ -30,10 +30,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def archived(kept: Demo) -> dict[str, Any]:
     """An archived task with its files."""
-    page = json.loads(
-        ask(kept, "tasks", "list", "--state", "archived", "--kind", "text-to-audio", "--limit", "1", "--json").stdout
-    )
-    found: dict[str, Any] = page["tasks"][0]
+    found: dict[str, Any] = json.loads(ask(kept, "tasks", "show", own_task(kept), "--json").stdout)
     assert {asset["format"] for asset in found["assets"]} == {"mp3", "wav"}
     return found
 

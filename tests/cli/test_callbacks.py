@@ -23,7 +23,7 @@ def first(kept: Demo) -> str:
         ask(kept, "tasks", "submit", "sandbox", "text-to-audio", "prompt=rain", "duration:=3.0")
     until(lambda: ask(kept, "callbacks", "list").stdout)
     until(lambda: not ask(kept, "callbacks", "list", "--outcome", "unprocessed").stdout)
-    return ask(kept, "callbacks", "list").stdout.splitlines()[-1].split("\t")[0]
+    return ask(kept, "callbacks", "list", "--limit", "200").stdout.splitlines()[-1].split("\t")[0]
 
 
 def test_callbacks_are_listed_shown_and_replayed(kept: Demo) -> None:
@@ -38,7 +38,8 @@ def test_callbacks_are_listed_shown_and_replayed(kept: Demo) -> None:
     assert callback in [line.split("\t")[0] for line in mine]
     assert ask(kept, "callbacks", "list", "--outcome", "orphan").stdout == ""
     assert ask(kept, "callbacks", "list", "--before", "2020-01-01T00:00:00Z").stdout == ""
-    assert callback in ask(kept, "callbacks", "list", "--after", "2020-01-01T00:00:00Z").stdout
+    since = ("--task", shown["task"], "--after", "2020-01-01T00:00:00Z")
+    assert callback in ask(kept, "callbacks", "list", *since).stdout
 
     before = json.loads(ask(kept, "tasks", "show", shown["task"], "--json").stdout)
     done = ask(kept, "callbacks", "replay", callback, "--json")
@@ -65,7 +66,7 @@ def test_a_list_of_callbacks_goes_on_at_its_cursor(kept: Demo) -> None:
 
 def test_on_a_terminal_callbacks_and_accounts_are_tables(kept: Demo) -> None:
     callback = first(kept)
-    assert callback in ask_on_terminal(kept, "callbacks", "list")
+    assert callback in ask_on_terminal(kept, "callbacks", "list", "--limit", "200")
     assert "task_status" in ask_on_terminal(kept, "callbacks", "show", callback)
     assert "sandbox" in ask_on_terminal(kept, "accounts", "list")
     assert "concurrency" in ask_on_terminal(kept, "accounts", "show", "sandbox")

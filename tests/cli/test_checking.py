@@ -12,10 +12,11 @@ from receiver.cli import api
 from receiver.cli.demonstration import checking
 from receiver.cli.demonstration.board import Board, Row
 from receiver.cli.demonstration.checking import Fetched, Judged, Made
-from receiver.cli.demonstration.orders import KIND, VIDEO_KIND, VIDEO_SECONDS, Order, Placed
+from receiver.cli.demonstration.orders import VIDEO_KIND, VIDEO_SECONDS, Order, Placed
 from receiver.cli.demonstration.parts import StopRequest
 from receiver.core.model import Format
 from receiver.sandbox import film
+from tests.cli.asking import own_task
 from tests.cli.rig import Demo
 
 #: The first test waits for the whole service to start.
@@ -29,9 +30,9 @@ def service(kept: Demo) -> Iterator[api.Client]:
 
 
 @pytest.fixture
-def row(service: api.Client) -> Row:
+def row(service: api.Client, kept: Demo) -> Row:
     """One archived task of sound."""
-    [task] = service.get("/v1/tasks", {"state": "archived", "kind": KIND, "limit": 1}).document["tasks"]
+    task = service.get(f"/v1/tasks/{own_task(kept)}").document
     return seen(service, task["id"], Order(prompt=task["input"]["prompt"], seconds=task["input"]["duration"]))
 
 
@@ -62,15 +63,15 @@ def test_whole_files_are_verified_in_both_formats(service: api.Client, row: Row)
     assert all(each.verified and not each.faults for each in fetched)
 
 
-def test_a_video_is_checked_with_its_sound_and_for_its_length(service: api.Client) -> None:
-    [task] = service.get("/v1/tasks", {"state": "archived", "kind": VIDEO_KIND, "limit": 1}).document["tasks"]
-    whole = seen(service, task["id"], Order(kind=VIDEO_KIND, prompt="", seconds=VIDEO_SECONDS))
+def test_a_video_is_checked_with_its_sound_and_for_its_length(service: api.Client, kept: Demo) -> None:
+    task = own_task(kept, VIDEO_KIND)
+    whole = seen(service, task, Order(kind=VIDEO_KIND, prompt="", seconds=VIDEO_SECONDS))
     assert [(each.format, each.faults) for each in fetch(service, whole, truth(whole))] == [
         ("mp3", ()),
         ("wav", ()),
         ("mp4", ()),
     ]
-    long = seen(service, task["id"], Order(kind=VIDEO_KIND, prompt="", seconds=VIDEO_SECONDS + 1))
+    long = seen(service, task, Order(kind=VIDEO_KIND, prompt="", seconds=VIDEO_SECONDS + 1))
     assert all("were ordered" in each.faults[0] for each in fetch(service, long, truth(long)))
 
 

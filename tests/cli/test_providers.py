@@ -18,6 +18,7 @@ from receiver.cli.demonstration.providers import Refreshing, Sum
 from receiver.core.model import State
 from receiver.dialects import spec
 from receiver.sandbox.houses import HOUSES
+from tests.cli.asking import own_task
 from tests.cli.rig import Demo
 
 EVERY = sellers.every()
@@ -68,26 +69,27 @@ def service(kept: Demo) -> Iterator[api.Client]:
 
 @pytest.mark.system
 @pytest.mark.timeout(180)
-def test_a_task_of_a_slow_provider_is_asked_about_once_when_its_time_has_come(service: api.Client) -> None:
-    [task] = service.get("/v1/tasks", {"state": "archived", "limit": 1}).document["tasks"]
+def test_a_task_of_a_slow_provider_is_asked_about_once_when_its_time_has_come(service: api.Client, kept: Demo) -> None:
+    task = own_task(kept)
 
     def asked() -> int:
-        events = service.get(f"/v1/tasks/{task['id']}").document["events"]
+        events = service.get(f"/v1/tasks/{task}").document["events"]
         return sum(event["type"] == "task.refresh_asked" for event in events)
 
+    assert asked() == 0
     board = Board(service)
     refreshing = Refreshing(service, board, EVERY)
-    board.rows = (row(task["id"], "new_api", State.SUBMITTED),)
+    board.rows = (row(task, "new_api", State.SUBMITTED),)
     refreshing.look()
     assert (asked(), refreshing.asked) == (0, set())
 
     board._began -= providers.WAIT.total_seconds()
-    for rows in [row(task["id"], "kling", State.SUBMITTED)], [row(task["id"], "new_api", State.SUBMITTING)]:
+    for rows in [row(task, "kling", State.SUBMITTED)], [row(task, "new_api", State.SUBMITTING)]:
         board.rows = tuple(rows)
         refreshing.look()
     assert asked() == 0
 
-    board.rows = (row(task["id"], "new_api", State.SUBMITTED),)
+    board.rows = (row(task, "new_api", State.SUBMITTED),)
     refreshing.look()
     refreshing.look()
-    assert (asked(), refreshing.asked) == (1, {task["id"]})
+    assert (asked(), refreshing.asked) == (1, {task})

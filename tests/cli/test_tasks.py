@@ -11,7 +11,7 @@ from receiver.cli import looking
 from receiver.cli.api import Problem
 from receiver.core.errors import FieldError
 from tests.cli import asking
-from tests.cli.asking import Said
+from tests.cli.asking import Said, own_task
 from tests.cli.rig import Demo, until
 
 #: The first test waits for the whole service to start.
@@ -27,12 +27,6 @@ def ask(kept: Demo, *arguments: str, env: Mapping[str, str] | None = None) -> Sa
 
 def ask_on_terminal(kept: Demo, *arguments: str) -> str:
     return asking.ask_on_terminal(kept, "tasks", *arguments)
-
-
-def archived(kept: Demo) -> str:
-    """The id of an archived task that has an mp3 and a wav; one made of a video may have an mp4 too."""
-    filters = ("--state", "archived", "--kind", "text-to-audio", "--limit", "1")
-    return ask(kept, "list", *filters).stdout.split("\t")[0]
 
 
 def test_submit_in_a_pipe_prints_the_id_alone_and_the_task_gets_archived(kept: Demo) -> None:
@@ -64,11 +58,12 @@ def test_each_wrong_field_gets_a_line(kept: Demo) -> None:
 
 
 def test_show_in_a_pipe_tells_facts_files_and_story_in_columns(kept: Demo) -> None:
-    lines = [line.split("\t") for line in ask(kept, "show", archived(kept)).stdout.splitlines()]
+    lines = [line.split("\t") for line in ask(kept, "show", own_task(kept)).stdout.splitlines()]
     assert ["state", "archived"] in lines
     assert {line[3] for line in lines if line[0] == "asset"} == {"mp3", "wav"}
     story = [line[2] for line in lines if line[0] == "event"]
-    assert (story[0], story[-1]) == ("task.accepted", "task.archived")
+    assert story[0] == "task.accepted"
+    assert "task.archived" in story
 
 
 def test_json_is_what_the_api_answered(kept: Demo) -> None:
@@ -129,11 +124,11 @@ def test_a_list_of_another_account_is_empty(kept: Demo) -> None:
 
 
 def test_a_terminal_gets_tables(kept: Demo) -> None:
-    task = archived(kept)
+    task = own_task(kept)
     shown = ask_on_terminal(kept, "show", task)
     assert "sha-256" in shown
     assert "task.archived" in shown
-    listed = ask_on_terminal(kept, "list")
+    listed = ask_on_terminal(kept, "list", "--all")
     assert "reference" in listed
     assert task in listed
 
