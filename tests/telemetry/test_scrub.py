@@ -120,6 +120,12 @@ def test_an_id_keeps_its_last_digits_for_readers_of_json(monkeypatch: pytest.Mon
     assert (line["task_id"], line["attempt"]) == ("59549523350017613", 1)
 
 
+def test_a_log_that_cannot_be_written_stops_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    with logging_to("console", monkeypatch) as written:
+        written.close()
+        structlog.get_logger("test.scrub").info("task.accepted")
+
+
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_no_way_to_the_log_leads_past_the_guard(form: logs.LogFormat, monkeypatch: pytest.MonkeyPatch) -> None:
     with logging_to(form, monkeypatch) as written:
