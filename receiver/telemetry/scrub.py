@@ -24,8 +24,8 @@ _FIELDS: Final = frozenset(
     {"api_key", "authorization", "cookie", "password", "secret", "secret_key", "signature", "signatures", "token"}
 )
 
-#: Names of events, codes and times: most of what is logged, and not worth a closer look.
-_HARMLESS: Final = re.compile(r"(?!rk_|whsec_)[a-z_.]{0,40}|[\dTZ:.+-]{1,32}")
+#: Names of events, codes, times and UUIDs: most of what is logged, and not worth a closer look.
+_HARMLESS: Final = re.compile(r"(?!rk_|whsec_)[a-z_.]{0,40}|[\dTZ:.+-]{1,32}|[0-9a-f-]{36}")
 #: Each shape keeps what tells the reader which kind it was.
 _SHAPES: Final = re.compile(
     r"""

@@ -57,6 +57,7 @@ def test_what_looks_like_a_secret_is_cut(written: str, kept: str) -> None:
         "the secret of success: try again",
         "https://cdn.example.com/a/b.mp3",
         "829999123456789012",
+        "5bba60b8-c2a2-472e-be57-baa5c7dff0f8",
     ],
 )
 def test_what_is_no_secret_stays_readable(harmless: str) -> None:
