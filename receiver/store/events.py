@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from psycopg.types.json import Jsonb
-
 from receiver.core.model import TaskId
-from receiver.store.db import Connection, every
+from receiver.store.db import Connection, every, records
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Told:
 ADD: Final = """
 -- store.events.add: append
 INSERT INTO event (task_id, type, data)
-SELECT * FROM unnest(%(tasks)s::bigint[], %(types)s::text[], %(datas)s::jsonb[])
+SELECT task_id, type, data FROM jsonb_populate_recordset(NULL::event, %(events)s)
 """
 
 OF: Final = """
@@ -47,12 +45,8 @@ SELECT id, at, type, data FROM event WHERE task_id = %(task)s ORDER BY id
 async def add(conn: Connection, events: Sequence[Event]) -> None:
     """Append *events* in their order; the caller commits."""
     if events:
-        params = {
-            "tasks": [e.task for e in events],
-            "types": [e.type for e in events],
-            "datas": [Jsonb(dict(e.data)) for e in events],
-        }
-        await conn.execute(ADD, params)
+        rows = [{"task_id": e.task, "type": e.type, "data": dict(e.data)} for e in events]
+        await conn.execute(ADD, {"events": records(rows)})
 
 
 async def of(conn: Connection, task: TaskId) -> list[Told]:
