@@ -201,7 +201,7 @@ async def _retry_media(conn: Connection, deal: Deal, locked: Locked) -> None:
     after = replace(
         task,
         state=decision.state,
-        assets=(*stored, *await assets.save(conn, again)),
+        assets=(*stored, *await assets.saved(conn, again)),
         reason=None,
         detail=None,
         attention=None,

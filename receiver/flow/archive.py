@@ -319,7 +319,7 @@ async def _save(
     conn: Connection, rows: dict[AssetId, Asset], asset: Asset, story: list[Event], *, cut_from: bytes | None = None
 ) -> bool:
     """Write the row of *asset* and what is told of it; False when it stays as it is."""
-    written = await assets.save(conn, [asset])
+    written = await assets.saved(conn, [asset])
     if not written:
         return False
     (saved,) = written

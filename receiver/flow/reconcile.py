@@ -125,7 +125,7 @@ async def expire_pending(conn: Connection, deal: Deal, locked: Locked, error: st
     """Give up the pending assets of a task; the caller holds its lock."""
     kept = [asset for asset in locked.task.assets if asset.state is not AssetState.PENDING]
     given_up = [asset for asset in locked.task.assets if asset.state is AssetState.PENDING]
-    saved = await assets.save(conn, [replace(asset, state=AssetState.EXPIRED, error=error) for asset in given_up])
+    saved = await assets.saved(conn, [replace(asset, state=AssetState.EXPIRED, error=error) for asset in given_up])
     story = [Event(each.task_id, "asset.expired", {"asset": str(each.id), "error": error}) for each in given_up]
     # Nobody answers for what is missing any more, so nothing is waited for.
     after = replace(locked.task, assets=(*kept, *saved), query_wanted=False, asked_again=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final
+from operator import attrgetter, itemgetter
+from typing import Any, Final, LiteralString
 
 from receiver.core.model import Asset, AssetId, AssetState, Format, TaskId, Trust
 from receiver.store.db import Connection, every, one, records
@@ -23,7 +24,7 @@ STORED: Final = """
 SELECT * FROM asset WHERE id = %(id)s AND state = 'stored'
 """
 
-SAVE: Final = """
+SAVE: Final[LiteralString] = """
 -- store.assets.save: insert or refresh; what is stored stays stored
 INSERT INTO asset (task_id, clip, position, format, state, url, trust, link_expires_at, gone_at, key, size, sha256,
                    media_type, duration, verified, stored_at, error, invalid_fetches)
@@ -37,8 +38,9 @@ ON CONFLICT (task_id, clip, format) DO UPDATE
        stored_at = excluded.stored_at, error = excluded.error,
        invalid_fetches = excluded.invalid_fetches
  WHERE asset.state <> 'stored'
-RETURNING *
 """
+
+SAVED: Final = SAVE + "RETURNING *"
 
 WITHDRAW: Final = """
 -- store.assets.withdraw: the provider's own answer no longer names them
@@ -51,6 +53,10 @@ DELETE FROM asset
 Key = tuple[TaskId, str, Format]
 #: An asset that has no row yet.
 NEW: Final = AssetId(0)
+_COLUMNS: Final = Asset.__slots__
+_ROW: Final = itemgetter(*_COLUMNS)
+_SAVED: Final = tuple(name for name in _COLUMNS if name != "id")
+_VALUES: Final = attrgetter(*_SAVED)
 
 
 async def of(conn: Connection, tasks: Sequence[TaskId]) -> Mapping[TaskId, tuple[Asset, ...]]:
@@ -74,15 +80,21 @@ async def stored(conn: Connection, asset: AssetId) -> Asset | None:
     return None if row is None else _asset(row)
 
 
-async def save(conn: Connection, given: Iterable[Asset]) -> list[Asset]:
+async def save(conn: Connection, given: Iterable[Asset]) -> None:
     """
-    Insert or update by (task, clip, format); return what was written: none where a stored one stands in the way.
+    Insert or update by (task, clip, format); a stored one stays as it is.
 
     The caller holds the locks of the tasks' rows, recomputes the tasks afterwards, and
     commits: asset, task, event and jobs become visible together or not at all.
     """
-    rows = [{name: getattr(asset, name) for name in Asset.__slots__ if name != "id"} for asset in given]
-    return [_asset(row) for row in await every(conn, SAVE, {"assets": records(rows)})] if rows else []
+    if rows := _rows(given):
+        await conn.execute(SAVE, {"assets": records(rows)})
+
+
+async def saved(conn: Connection, given: Iterable[Asset]) -> list[Asset]:
+    """Do what `save` does and return what was written: none where a stored one stands in the way."""
+    rows = _rows(given)
+    return [_asset(row) for row in await every(conn, SAVED, {"assets": records(rows)})] if rows else []
 
 
 async def withdraw(conn: Connection, keys: Collection[Key]) -> None:
@@ -97,7 +109,11 @@ def key_of(asset: Asset) -> Key:
     return asset.task_id, asset.clip, asset.format
 
 
+def _rows(given: Iterable[Asset]) -> list[dict[str, object]]:
+    return [dict(zip(_SAVED, _VALUES(asset), strict=True)) for asset in given]
+
+
 def _asset(row: Mapping[str, Any]) -> Asset:
-    values = {name: row[name] for name in Asset.__slots__}
+    values = dict(zip(_COLUMNS, _ROW(row), strict=True))
     values |= {"state": AssetState(row["state"]), "format": Format(row["format"]), "trust": Trust(row["trust"])}
     return Asset(**values)

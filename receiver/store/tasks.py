@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 from psycopg.types.json import Jsonb
@@ -149,7 +150,12 @@ SELECT count(*) AS n FROM task WHERE account = %(account)s AND state IN ('submit
 """
 
 
-_MOVED: Final = [name for name in Task.__slots__ if name not in {"input", "labels", "assets"}]
+_COLUMNS: Final = tuple(name for name in Task.__slots__ if name != "assets")
+_ROW: Final = itemgetter(*_COLUMNS)
+#: What never changes, and is not written again.
+_FIXED: Final = {"owner", "account", "kind", "input", "created_at", "reference", "labels", "adopted"}
+_MOVED: Final = tuple(name for name in _COLUMNS if name not in _FIXED)
+_CHANGED: Final = attrgetter(*_MOVED)
 
 
 async def add(conn: Connection, new: Sequence[NewTask], *, submit_within: timedelta) -> list[Locked]:
@@ -238,9 +244,7 @@ async def move(conn: Connection, moved: Iterable[Task]) -> None:
 
     `due_at` and `ended_at` must fit the state, or the database refuses.
     """
-    rows = [
-        {name: getattr(task, name) for name in _MOVED} | {"deliver_by": deadlines.deliver_by(task)} for task in moved
-    ]
+    rows = [dict(zip(_MOVED, _CHANGED(task), strict=True), deliver_by=deadlines.deliver_by(task)) for task in moved]
     if rows:
         await conn.execute(MOVE, {"tasks": records(rows)})
 
@@ -264,7 +268,7 @@ async def _located(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> dict[
 
 def located(row: Mapping[str, Any], found: Mapping[TaskId, tuple[Asset, ...]]) -> Locked:
     """Make a task of its row and its assets."""
-    values = {name: row[name] for name in Task.__slots__ if name != "assets"}
+    values = dict(zip(_COLUMNS, _ROW(row), strict=True))
     values["state"] = State(row["state"])
     values["trust"] = None if row["trust"] is None else Trust(row["trust"])
     return Locked(Task(**values, assets=found.get(row["id"], ())), row["read_at"])
