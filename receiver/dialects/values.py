@@ -55,7 +55,7 @@ def json_object(body: bytes) -> JsonObject:
         Unreadable: It is anything else, or nested too deeply.
     """
     try:
-        value = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = _STRICT.decode(body.decode())
     except UnicodeDecodeError as exc:
         raise Unreadable("not UTF-8") from exc
     except (json.JSONDecodeError, RecursionError) as exc:
@@ -79,6 +79,9 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_constant(_: str) -> object:
     raise Unreadable("not JSON: NaN or Infinity")
+
+
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
 def first(record: JsonObject, *names: str) -> object:

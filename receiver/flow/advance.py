@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -65,9 +66,14 @@ async def _read(services: Services, wanted: Mapping[CallbackId, Job]) -> dict[Ca
             if callback.task_id not in busy:
                 names = {"job_id": str(wanted[callback.id].id), "account": callback.account}
                 with logs.within({"callback_id": str(callback.id), **names}):
-                    read.append(await _interpret(changes, services, locked.get(callback.task_id), callback))
+                    found = await _interpret(changes, services, locked.get(callback.task_id), callback)
+                    told = {"task_id": callback.task_id, "outcome": found.outcome}
+                    db.on_commit(partial(log.info, "callback.advanced", **told))
+                read.append(found)
         await changes.write()
         await inbox.processed(conn, read)
+        for outcome, times in Counter(each.outcome for each in read).items():
+            db.on_commit(partial(telemetry.CALLBACKS_ADVANCED.labels(outcome=outcome).inc, times))
     return {each.id: wanted[each.id] for each in callbacks if each.task_id in busy}
 
 
@@ -80,7 +86,8 @@ async def hear(changes: Draft, deal: Deal, locked: Locked, report: Report, trust
     it) or "cross_wired".
     """
     task = locked.task
-    report = replace(report, media=lifecycle.align(task, deal.wanted(task.kind, report, trust)))
+    if report.media:
+        report = replace(report, media=lifecycle.align(task, deal.wanted(task.kind, report, trust)))
     if _contradicts_ids(task, report):
         return _cross_wired(changes, deal, locked, trust)
     decision = lifecycle.report_on(task, report, trust, now=locked.now, has_query=deal.profile.query)
@@ -153,7 +160,7 @@ async def _interpret(changes: Draft, services: Services, locked: Locked | None, 
     """Add to *changes* what a callback does to its task, and return what became of it."""
     deal = services.deals.get(AccountId(callback.account))
     if locked is None or deal is None or locked.task.account != callback.account:
-        return _told(callback, Read(callback.id, inbox.Outcome.ORPHAN))
+        return Read(callback.id, inbox.Outcome.ORPHAN)
     locked = changes.latest(locked)
     try:
         report = wire.read_callback(deal.profile, locked.task.kind, callback.body)
@@ -161,18 +168,10 @@ async def _interpret(changes: Draft, services: Services, locked: Locked | None, 
         db.on_commit(partial(log.warning, "callback.unreadable", task_id=callback.task_id, error=exc.code))
         if locked.task.state not in ENDS:
             _ask(changes, deal, locked, Event(locked.task.id, "callback.unreadable", {"callback": str(callback.id)}))
-        return _told(callback, Read(callback.id, inbox.Outcome.UNREADABLE))
+        return Read(callback.id, inbox.Outcome.UNREADABLE)
     trust = Trust.SIGNED if callback.verified else Trust.TOKEN
     outcome = inbox.Outcome(await hear(changes, deal, locked, report, trust))
-    told = None if outcome is inbox.Outcome.CROSS_WIRED else report.status
-    return _told(callback, Read(callback.id, outcome, told))
-
-
-def _told(callback: Callback, read: Read) -> Read:
-    """Count and log what became of a callback, once that is written."""
-    db.on_commit(telemetry.CALLBACKS_ADVANCED.labels(outcome=read.outcome).inc)
-    db.on_commit(partial(log.info, "callback.advanced", task_id=callback.task_id, outcome=read.outcome))
-    return read
+    return Read(callback.id, outcome, None if outcome is inbox.Outcome.CROSS_WIRED else report.status)
 
 
 def _contradicts_ids(task: Task, report: Report) -> bool:

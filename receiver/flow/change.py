@@ -154,7 +154,7 @@ def apply_report(changes: Draft, deal: Deal, locked: Locked, heard: Heard) -> Ta
 def _with_verdict(after: Task, report: Report) -> Task:
     """Keep the provider's reason for a failure; bytes that are stored already win over it."""
     if after.state is not State.FAILED:
-        return replace(after, reason=None, detail=None)
+        return replace(after, reason=None, detail=None) if _why(after) else after
     if any(asset.state is AssetState.STORED for asset in after.assets):
         return replace(after, state=State.SUCCEEDED, reason=None, detail=None)
     return replace(after, reason=lifecycle.PROVIDER_FAILED, detail=report.reason or None)
@@ -195,8 +195,8 @@ def _want_media(changes: Draft, deal: Deal, locked: Locked, heard: Heard, after:
             changes.withdraw(asset)
             del known[asset.clip, asset.format]
             story.append(Event(after.id, "asset.withdrawn", {"clip": asset.clip, "format": asset.format}))
-    ordered = sorted(known.values(), key=lambda asset: (asset.position, asset.clip, asset.format))
-    return replace(after, assets=tuple(ordered)), story
+    ordered = tuple(sorted(known.values(), key=lambda asset: (asset.position, asset.clip, asset.format)))
+    return after if ordered == after.assets else replace(after, assets=ordered), story
 
 
 def _wanted(deal: Deal, locked: Locked, heard: Heard, media: Media, old: Asset | None) -> Asset:
@@ -219,12 +219,13 @@ def _wanted(deal: Deal, locked: Locked, heard: Heard, media: Media, old: Asset |
 
 def _settled(deal: Deal, after: Task) -> Task:
     """Recompute the state from the assets; ask once more when a promised format is missing."""
+    if after.state is not State.SUCCEEDED:
+        return after
     lacks = keeping.lacks_format(after.assets, deal.promised(after.kind))
     state = lifecycle.settle(after.state, after.assets, may_lack=lacks and not after.asked_again)
-    if state is after.state:
+    if state is State.SUCCEEDED:
         all_stored = bool(after.assets) and all(a.state is AssetState.STORED for a in after.assets)
-        wanted = after.query_wanted or (state is State.SUCCEEDED and all_stored)
-        return replace(after, query_wanted=wanted)
+        return replace(after, query_wanted=True) if all_stored and not after.query_wanted else after
     errors = sorted({f"{a.format}: {a.error}" for a in after.assets if a.state is not AssetState.STORED})
     after = replace(after, state=state, reason=_REASONS.get(state), detail="; ".join(errors) or None)
     if state is State.ARCHIVED and keeping.is_uncut(after.assets):
@@ -234,28 +235,26 @@ def _settled(deal: Deal, after: Task) -> Task:
 
 def _timed(deal: Deal, before: Task, after: Task, now: datetime) -> Task:
     """Fill in what follows from the state: when it ended, or when it is due."""
-    ends = after.state in ENDS
     if after.settle_by is None and after.state not in {State.ACCEPTED, *ENDS}:
         after = replace(after, settle_by=now + deal.profile.longest)
-    if after.state is not before.state:
-        after = replace(after, grace_given=False)
+    grace_given = after.grace_given and after.state is before.state
     due_at = deadlines.due_at(after)
-    grace = deadlines.GRACE if after.grace_given else timedelta()
-    return replace(
-        after,
-        due_at=None if due_at is None else due_at + grace,
-        ended_at=(before.ended_at or now) if ends else None,
-    )
+    if due_at is not None and grace_given:
+        due_at += deadlines.GRACE
+    ended_at = (before.ended_at or now) if after.state in ENDS else None
+    return replace(after, grace_given=grace_given, due_at=due_at, ended_at=ended_at)
 
 
 def _calmed(after: Task) -> Task:
     """Call nobody any more to what has been settled meanwhile."""
+    if after.attention is None:
+        return after
     settled = {
         "create_unknown": not after.unsure,
         "no_media": bool(after.assets),
         keeping.NOT_CUT: not keeping.is_uncut(after.assets),
     }
-    return replace(after, attention=None) if settled.get(after.attention or "") else after
+    return replace(after, attention=None) if settled.get(after.attention) else after
 
 
 def _count_end(before: Task, after: Task, now: datetime) -> None:

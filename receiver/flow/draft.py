@@ -67,8 +67,8 @@ class Draft:
     def want(self, wish: Wanted) -> None:
         """Want a job; of two wishes the earlier time counts, and the later word on its deadline."""
         key = (wish.kind, wish.subject)
-        before = self._wanted.get(key, wish)
-        self._wanted[key] = replace(wish, delay=min(before.delay, wish.delay))
+        before = self._wanted.get(key)
+        self._wanted[key] = wish if before is None else replace(wish, delay=min(before.delay, wish.delay))
 
     def remove(self, task: TaskId, *kinds: JobKind) -> None:
         """Remove jobs of a task, also such as were wanted before."""

@@ -209,11 +209,12 @@ class Worker:
         return [*await self.outcomes(mine[:half]), *await self.outcomes(mine[half:])]
 
     def _settled(self, mine: Sequence[Job], ended: Sequence[Outcome]) -> list[Settled]:
+        for outcome, times in Counter(type(each).__name__.lower() for each in ended).items():
+            telemetry.JOBS.labels(kind=mine[0].kind, outcome=outcome).inc(times)
         settled = [self._translated(job, outcome) for job, outcome in zip(mine, ended, strict=True)]
         return [each for each in settled if each is not None]
 
     def _translated(self, job: Job, outcome: Outcome) -> Settled | None:
-        telemetry.JOBS.labels(kind=job.kind, outcome=type(outcome).__name__.lower()).inc()
         match outcome:
             case Done():
                 return Settled(job=job)
