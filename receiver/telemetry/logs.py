@@ -90,6 +90,23 @@ class _Lines:
     debug = info = warning = error = critical = msg
 
 
+def _pair(key: str, value: object) -> str:
+    is_plain = isinstance(value, str) and _QUOTED.isdisjoint(value)
+    return f"{key}={value if is_plain else repr(value)}"
+
+
+#: Characters of a text that a line for people shows in quotes.
+_QUOTED: Final = frozenset(" \t=\r\n\"'")
+#: What structlog's own columns show where nothing is coloured, in half of the time.
+_COLUMNS: Final = [
+    structlog.dev.Column("timestamp", lambda _, value: f"{value}"),
+    structlog.dev.Column("level", lambda _, value: f"[{value:<9}]"),
+    structlog.dev.Column("event", lambda _, value: f"{value:<30}"),
+    structlog.dev.Column("logger", lambda _, value: f"[{value}]"),
+    structlog.dev.Column("", _pair),
+]
+
+
 @contextmanager
 def within(names: Mapping[str, str]) -> Iterator[None]:
     """Let every line of this task say *names* until the block ends."""
@@ -112,7 +129,7 @@ def _rendering(form: LogFormat, guard: Scrubber) -> list[structlog.typing.Proces
         plain = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         return [structlog.processors.ExceptionRenderer(plain), guard, _exact, structlog.processors.JSONRenderer()]
     console = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        columns=None if sys.stderr.isatty() else _COLUMNS, exception_formatter=structlog.dev.plain_traceback
     )
     return [structlog.processors.format_exc_info, guard, console]
 

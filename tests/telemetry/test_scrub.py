@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
+from receiver.core.model import State
 from receiver.telemetry import logs
 from receiver.telemetry.scrub import Scrubber
 
@@ -119,6 +120,16 @@ def test_an_id_keeps_its_last_digits_for_readers_of_json(monkeypatch: pytest.Mon
         structlog.get_logger("test.scrub").info("task.accepted", task_id=59_549_523_350_017_613, attempt=1)
     line = json.loads(written.getvalue())
     assert (line["task_id"], line["attempt"]) == ("59549523350017613", 1)
+
+
+@pytest.mark.parametrize("event", ["thing.done", "a thing whose name takes more room than there is"])
+def test_a_line_for_people_looks_as_structlog_shows_it(event: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"word": State.ACCEPTED, "words": "it's so", "number": 7, "none": None, "list": ["a b", 1], "nothing": ""}
+    with logging_to("console", monkeypatch) as written:
+        structlog.get_logger("test.scrub").warning(event, **said)
+    line = written.getvalue()
+    known = {"timestamp": line.partition(" ")[0], "level": "warning", "event": event, "logger": "test.scrub"}
+    assert line == structlog.dev.ConsoleRenderer(colors=False)(None, "", {**known, **said}) + "\n"
 
 
 def test_a_log_that_cannot_be_written_stops_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
