@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -12,8 +12,9 @@ _HEX: Final = re.compile(r"[0-9a-fA-F]{8,10}")
 _DIGITS: Final = re.compile(r"[0-9]{1,12}")
 _STAMP: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _HOST: Final = re.compile(r"[a-z0-9._:-]{1,253}")
-_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
+#: Seconds since 1970.
+_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
+_LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
 #: Seconds. Ten years: a longer life is garbage.
 _LONGEST_LIFE: Final = 10 * 366 * 24 * 3600
 
@@ -73,8 +74,8 @@ def _stamp(text: str) -> datetime | None:
 
 
 def _sensible(seconds: int) -> Iterator[datetime]:
-    if _EARLIEST.timestamp() <= seconds < _LATEST.timestamp():
-        yield datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    if _EARLIEST <= seconds < _LATEST:
+        yield datetime.fromtimestamp(seconds, UTC)
 
 
 def host(url: str) -> str:

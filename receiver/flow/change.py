@@ -221,10 +221,10 @@ def _settled(deal: Deal, after: Task) -> Task:
     """Recompute the state from the assets; ask once more when a promised format is missing."""
     if after.state is not State.SUCCEEDED:
         return after
-    lacks = keeping.lacks_format(after.assets, deal.promised(after.kind))
-    state = lifecycle.settle(after.state, after.assets, may_lack=lacks and not after.asked_again)
+    all_stored = bool(after.assets) and all(a.state is AssetState.STORED for a in after.assets)
+    lacks = all_stored and not after.asked_again and keeping.lacks_format(after.assets, deal.promised(after.kind))
+    state = lifecycle.settle(after.state, after.assets, may_lack=lacks)
     if state is State.SUCCEEDED:
-        all_stored = bool(after.assets) and all(a.state is AssetState.STORED for a in after.assets)
         return replace(after, query_wanted=True) if all_stored and not after.query_wanted else after
     errors = sorted({f"{a.format}: {a.error}" for a in after.assets if a.state is not AssetState.STORED})
     after = replace(after, state=state, reason=_REASONS.get(state), detail="; ".join(errors) or None)
