@@ -1,4 +1,4 @@
-"""Structured logs: structlog's and the standard library's lines through one formatter, the guard last."""
+"""Structured logs: structlog's and the standard library's lines by the same steps, the guard last."""
 
 from __future__ import annotations
 
