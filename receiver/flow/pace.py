@@ -77,11 +77,21 @@ async def room(conn: Connection, deal: Deal) -> int | None:
 
 
 async def release_held(conn: Connection, deal: Deal) -> int:
-    """Give free slots of the account to held submit jobs; takes the account's lock."""
-    if (await accounts.lock(conn, deal.account.id)).paused_at is not None:
+    """
+    Give free slots of the account to held submit jobs; while it is paused, let one job a minute try it.
+
+    Nothing tries it where a person or a question ends the pause. Takes the account's lock.
+    """
+    standing = await accounts.lock(conn, deal.account.id)
+    asked = standing.paused_reason == "authentication" and deal.profile.query
+    if standing.by_hand or asked:
         return 0
     free = await room(conn, deal)
-    return 0 if free is None else await jobs.release_held(conn, deal.account.id, free)
+    if free is None:
+        return 0
+    if standing.paused_at is not None:
+        return await accounts.release_probe(conn, deal.account.id, has_room=free > 0)
+    return await jobs.release_held(conn, deal.account.id, free)
 
 
 async def heard(services: Services, deal: Deal, answer: CreateAnswer | QueryAnswer | ListAnswer) -> None:

@@ -133,12 +133,17 @@ async def expire_pending(conn: Connection, deal: Deal, locked: Locked, error: st
 
 
 async def probe_paused(services: Services) -> None:
-    """Ask once a minute for each paused account whether the provider takes it again; if so, let its submits go on."""
+    """
+    Ask once a minute for each account whose key was refused whether it is taken again; if so, let its submits go on.
+
+    A question says nothing of a balance: such a pause is tried by a held task (`pace.release_held`).
+    """
+    askable = [account for account, deal in services.deals.items() if deal.profile.query]
     async with services.database.connection() as conn:
-        due = await accounts.due_for_probe(conn)
+        due = await accounts.due_for_probe(conn, askable)
     for account in due:
-        deal = services.deals.get(account)
-        if deal is not None and deal.profile.query and await _is_welcome(services, deal):
+        deal = services.deals[account]
+        if await _is_welcome(services, deal):
             await resume(services, deal, by_probe=True)
 
 

@@ -50,6 +50,8 @@ class _Send:
     task: Task
     #: An earlier create of this task was never settled, so a refusal does not prove that nothing was made.
     was_unsure: bool
+    #: The account is paused, until a create is accepted.
+    ends_pause: bool
     #: Holds a secret: never logged.
     callback_url: str | None = field(repr=False)
 
@@ -99,11 +101,13 @@ async def _begin(services: Services, job: Job, *, probed: bool = False) -> _Send
             return Done()
         if locked.task.unsure and (not probed or deal.profile.create_id is CreateId.NONE):
             return _question(deal, locked)
-        if not await _may_send(conn, deal, locked):
+        standing = await accounts.lock(conn, deal.account.id)
+        if standing.stops(locked.task.id) or not await _has_room(conn, deal, locked):
             await jobs.hold(conn, job)
             return Held()
         url = services.callback_url(deal, locked.task)
-        return _Send(await _take_slot(conn, deal, locked, url), locked.task.unsure, url)
+        sent = await _take_slot(conn, deal, locked, url)
+        return _Send(sent, locked.task.unsure, ends_pause=standing.paused_at is not None, callback_url=url)
 
 
 def _question(deal: Deal, locked: Locked) -> _Probe | Later:
@@ -113,11 +117,8 @@ def _question(deal: Deal, locked: Locked) -> _Probe | Later:
     return _Probe(task, (task.last_sent_at or now) + deal.profile.create_timeout * _SETTLED_AFTER, now)
 
 
-async def _may_send(conn: Connection, deal: Deal, locked: Locked) -> bool:
-    """Lock the account and return whether it takes this create now: not paused, with a slot, and not too fast."""
-    standing = await accounts.lock(conn, deal.account.id)
-    if standing.paused_at is not None:
-        return False
+async def _has_room(conn: Connection, deal: Deal, locked: Locked) -> bool:
+    """Return whether the account has a slot for this create, and it is not too fast; the caller holds its lock."""
     has_slot = locked.task.state is State.SUBMITTING
     if not has_slot and not await pace.room(conn, deal):
         return False
@@ -263,6 +264,9 @@ async def _record(services: Services, job: Job, step: _Send, answer: CreateAnswe
     match answer:
         case Created() | AlreadyExists():
             await _made(services, job, answer)
+            # That an id was used before tells nothing of the balance.
+            if step.ends_pause and isinstance(answer, Created):
+                await reconcile.resume(services, deal, by_probe=True)
             return Done()
         case Refused():
             return await _refused(services, job, step, answer)

@@ -137,7 +137,7 @@ def test_a_bare_401_pauses_the_account(stage: Stage) -> None:
 
 def test_the_end_of_a_pause_frees_tasks_that_filled_the_account(stage: Stage) -> None:
     async def story(rig: Rig) -> None:
-        rig.world.creates = [envelope(1102, "no money", status=429), created()]
+        rig.world.creates = [envelope(1000, "who", status=401), created()]
         first, second = await rig.accept(), await rig.accept()
         await rig.work(JobKind.SUBMIT)
         await rig.work(JobKind.SUBMIT)
