@@ -269,6 +269,7 @@ class Task:
     #: The provider's id as an unsigned callback has it: good to ask by, and proven by the answer.
     hinted_id: str | None = None
     first_sent_at: datetime | None = None
+    #: Of the last create; None again once it is settled and a person has it sent anew.
     last_sent_at: datetime | None = None
     #: Creates begun, never reset.
     sends: int = 0

@@ -228,6 +228,8 @@ async def _retry_send(conn: Connection, deal: Deal, locked: Locked, *, may_charg
         submit_by=locked.now + deadlines.SUBMIT_WITHIN,
         settle_by=task.settle_by if decision.state is State.SUBMITTING else None,
         unsure=bool(task.sends) and enforced,
+        # A create that was answered cannot arrive any more, so nothing is waited for after the question.
+        last_sent_at=task.last_sent_at if task.unsure else None,
         reason=None,
         detail=None,
         attention=None,

@@ -114,7 +114,9 @@ def _question(deal: Deal, locked: Locked) -> _Probe | Later:
     task, now = locked.task, locked.now
     if pause := change.spacing(locked, task):
         return Later(pause)
-    return _Probe(task, (task.last_sent_at or now) + deal.profile.create_timeout * _SETTLED_AFTER, now)
+    if task.last_sent_at is None:
+        return _Probe(task, now, now)
+    return _Probe(task, task.last_sent_at + deal.profile.create_timeout * _SETTLED_AFTER, now)
 
 
 async def _has_room(conn: Connection, deal: Deal, locked: Locked) -> bool:
