@@ -27,7 +27,9 @@ def empty_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
     name = f"empty_{secrets.token_hex(6)}"
     with psycopg.connect(postgres_server.start(), autocommit=True) as conn:
         conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        yield url_of(postgres_server, name)
+    yield url_of(postgres_server, name)
+    # Only the superuser may end a vacuum that is at work there.
+    with psycopg.connect(postgres_server.start().replace("//receiver@", "//postgres@"), autocommit=True) as conn:
         conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
