@@ -127,6 +127,7 @@ async def adopt(services: Services, key: Key, adoption: Adoption) -> TaskId:
     Raises:
         InvalidInput: A field is wrong.
         AlreadyKnown: It is one of our tasks.
+        LimitTooSmall: The key or the account takes nothing at all.
         SpendLimit: The key or the account has reached its limit.
     """
     deal = services.deal(adoption.account)

@@ -22,6 +22,7 @@ from receiver.core.errors import (
     FieldError,
     IdempotencyMismatch,
     InvalidInput,
+    LimitTooSmall,
     MalformedBody,
     NotFound,
     RangeUnsatisfiable,
@@ -40,6 +41,7 @@ log = structlog.get_logger(__name__)
 STATUS: Final[Mapping[type[ReceiverError], int]] = {
     InvalidInput: 422,
     IdempotencyMismatch: 422,
+    LimitTooSmall: 422,
     Conflict: 409,
     SpendLimit: 429,
     MalformedBody: 400,
