@@ -28,7 +28,6 @@ FOREIGN = {
     "secrets_dir": "of pydantic-settings",
     "flow.change.commit": "a function by its module",
     "envelope.bare": "a key of a profile by its table",
-    "receiver.env.example": "a file below deploy/systemd",
     "/cometapi": "a path of the sandbox",
     "s3api": "a part of another server",
     "RECEIVER_CALLBACK_SECRETS_FILE": "a setting of its own, beside the files of secrets",
