@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, Literal
@@ -95,8 +96,7 @@ class Provider:
     port: int = 0
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._serve, sock=self._socket())
         self._open: set[asyncio.StreamWriter] = set()
 
     async def stop(self) -> None:
@@ -104,6 +104,23 @@ class Provider:
         for writer in list(self._open):
             writer.transport.abort()
         await asyncio.sleep(0)
+
+    @asynccontextmanager
+    async def refusing(self) -> AsyncIterator[None]:
+        """Refuse connections until the end of the block; the port is nobody else's meanwhile."""
+        await self.stop()
+        taken = self._socket()
+        try:
+            yield
+        finally:
+            self._server = await asyncio.start_server(self._serve, sock=taken)
+
+    def _socket(self) -> socket.socket:
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(("127.0.0.1", self.port))
+        self.port = made.getsockname()[1]
+        return made
 
     @property
     def url(self) -> str:

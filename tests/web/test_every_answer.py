@@ -369,7 +369,7 @@ async def scene_of(rig: Rig, stage: Stage) -> AsyncIterator[Scene]:
             await asyncio.sleep(0.01)
     url = f"http://127.0.0.1:{rig.logged('server.started')[0]['port']}"
     try:
-        async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {SECRET}"}) as client:
+        async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {SECRET}"}, timeout=60) as client:
             yield Scene(rig=rig, client=client, stage=stage, app=app)
     finally:
         stop.set()
