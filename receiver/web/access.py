@@ -89,6 +89,12 @@ def note(scope: Scope, outcome: str, fields: Sequence[str] = ()) -> None:
     scope[_FIELDS] = fields
 
 
+def noted(scope: Scope) -> str | None:
+    """Return what `note` was told last; None before."""
+    outcome: str | None = scope.get(_OUTCOME)
+    return outcome
+
+
 def route_of(scope: Scope) -> str:
     """Return the template of the route that took the request; "unknown" where none did."""
     return getattr(scope.get("route"), "path", UNKNOWN)
