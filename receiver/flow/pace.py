@@ -19,6 +19,7 @@ from receiver.core import schedule
 from receiver.dialects.answers import Busy, CreateAnswer, ListAnswer, QueryAnswer, Unsure
 from receiver.flow.services import Deal, Services
 from receiver.store import accounts, db, jobs, pace, tasks
+from receiver.store.accounts import Pause
 from receiver.store.db import Connection
 from receiver.store.pace import Pace
 
@@ -83,8 +84,7 @@ async def release_held(conn: Connection, deal: Deal) -> int:
     Nothing tries it where a person or a question ends the pause. Takes the account's lock.
     """
     standing = await accounts.lock(conn, deal.account.id)
-    asked = standing.paused_reason == "authentication" and deal.profile.query
-    if standing.by_hand or asked:
+    if standing.paused_at is not None and not _is_to_be_tried(standing, deal):
         return 0
     free = await room(conn, deal)
     if free is None:
@@ -92,6 +92,12 @@ async def release_held(conn: Connection, deal: Deal) -> int:
     if standing.paused_at is not None:
         return await accounts.release_probe(conn, deal.account.id, has_room=free > 0)
     return await jobs.release_held(conn, deal.account.id, free)
+
+
+def _is_to_be_tried(standing: Pause, deal: Deal) -> bool:
+    """Return whether a create shall find out now if a paused account is taken again."""
+    is_asked = standing.paused_reason == "authentication" and deal.profile.query
+    return standing.probe_due and not (standing.by_hand or is_asked)
 
 
 async def heard(services: Services, deal: Deal, answer: CreateAnswer | QueryAnswer | ListAnswer) -> None:

@@ -24,6 +24,8 @@ class Pause:
     probed_at: datetime | None = None
     #: The one task that is sent all the same; read under the lock alone.
     probe_task: TaskId | None = None
+    #: Nothing has tried it for a minute; read under the lock alone.
+    probe_due: bool = False
 
     @property
     def by_hand(self) -> bool:
@@ -59,7 +61,9 @@ SELECT DISTINCT account FROM task WHERE due_at IS NOT NULL AND NOT account = ANY
 
 LOCK: Final = """
 -- store.accounts.lock: slots are taken and given back under it
-SELECT paused_reason, paused_detail, paused_at, probe_task FROM account WHERE id = %(id)s FOR NO KEY UPDATE
+SELECT paused_reason, paused_detail, paused_at, probe_task,
+       coalesce(greatest(probed_at, paused_at) < now() - interval '1 minute', false) AS probe_due
+  FROM account WHERE id = %(id)s FOR NO KEY UPDATE
 """
 
 GET: Final = """
@@ -88,16 +92,22 @@ RETURNING id
 """
 
 RELEASE_PROBE: Final = """
--- store.accounts.release_probe: at most one held task a minute tries a paused account: one that has its slot before one
--- that needs one, and one whose create can be sent at once before one that is asked after first; the caller holds the
--- account's lock
-WITH front AS (
-    SELECT job.id, job.subject FROM account
-      JOIN job ON job.account = account.id AND job.held
-      JOIN task ON task.id = job.subject AND (task.state = 'submitting' OR %(has_room)s)
-     WHERE account.id = %(id)s AND greatest(account.probed_at, account.paused_at) < now() - interval '1 minute'
-     ORDER BY task.unsure, task.state <> 'submitting', job.deliver_by, job.id
-     LIMIT 1 FOR UPDATE OF job SKIP LOCKED
+-- store.accounts.release_probe: one held task tries a paused account: the longest waiting of those that were refused;
+-- else of those that need a slot, where there is one; else one that is asked after before it is sent; the caller holds
+-- the account's lock
+WITH sent AS (
+    SELECT job.id, job.subject, task.unsure
+      FROM task JOIN job ON job.kind = 'submit' AND job.subject = task.id AND job.held
+     WHERE task.account = %(id)s AND task.state = 'submitting'
+     ORDER BY task.unsure, job.deliver_by, job.id LIMIT 1 FOR UPDATE OF job SKIP LOCKED
+), waiting AS (
+    SELECT id, subject FROM job
+     WHERE held AND account = %(id)s AND %(has_room)s AND NOT EXISTS (SELECT FROM sent WHERE NOT unsure)
+       AND NOT EXISTS (SELECT FROM task WHERE task.id = job.subject AND task.state = 'submitting')
+     ORDER BY deliver_by, id LIMIT 1 FOR UPDATE SKIP LOCKED
+), front AS (
+    SELECT id, subject FROM waiting UNION ALL
+    SELECT id, subject FROM sent WHERE NOT EXISTS (SELECT FROM waiting)
 ), marked AS (
     UPDATE account SET probed_at = now(), probe_task = front.subject FROM front WHERE account.id = %(id)s
 )
@@ -173,9 +183,10 @@ async def due_for_probe(conn: Connection, askable: Collection[AccountId]) -> lis
 
 async def release_probe(conn: Connection, account: AccountId, *, has_room: bool) -> int:
     """
-    Let one held task try a paused account, once a minute; return how many were let go, 1 at the most.
+    Let one held task try a paused account; return how many were let go, 1 at the most.
 
-    *has_room*: one may be taken that has no slot at the provider yet. The caller holds the account's lock.
+    *has_room*: one may be taken that has no slot at the provider yet. The caller
+    holds the account's lock and has seen that a probe is due.
     """
     released = (await conn.execute(RELEASE_PROBE, {"id": account, "has_room": has_room})).rowcount
     if released:
