@@ -101,8 +101,9 @@ class Format(StrEnum):
 
 
 class ProviderStatus(StrEnum):
-    """The provider's own statuses, normalised (reference providers.md 7)."""
+    """The provider's own statuses, normalised."""
 
+    # providers.md 7.
     SUBMITTED = "submitted"
     PROCESSING = "processing"
     SUCCEEDED = "succeeded"
