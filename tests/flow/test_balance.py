@@ -235,10 +235,30 @@ def test_one_that_has_its_slot_tries_before_one_that_finds_none(stage: Stage) ->
     stage.play(story, concurrency=2)
 
 
-def test_one_that_must_be_asked_after_first_keeps_no_other_from_trying(stage: Stage) -> None:
+def test_nothing_tries_while_others_have_all_slots(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        running = await rig.submitted()
+        await rig.sql("UPDATE account SET paused_reason = 'account_refused', paused_at = now()")
+        await rig.accept()
+        assert await rig.work(JobKind.SUBMIT) is None
+        await minute(rig)
+        assert await held(rig) == 1
+        assert await rig.told(running, rig.world.record("failed", running)) == "moved"
+        assert await held(rig) == 0, "the minute was not spent in vain"
+        await rig.work(JobKind.SUBMIT)
+        assert await paused(rig) is None
+
+    stage.play(story, concurrency=1)
+
+
+@pytest.mark.parametrize("sent_before", [False, True])
+def test_one_that_must_be_asked_after_first_keeps_no_other_from_trying(stage: Stage, *, sent_before: bool) -> None:
     async def story(rig: Rig) -> None:
         tasks = await emptied(rig, 2)
         await rig.sql("UPDATE task SET unsure = true WHERE id = %(t)s", t=tasks[0])
+        if sent_before:
+            as_sent = "state = 'submitting', sends = 1, first_sent_at = now(), last_sent_at = now(), settle_by = due_at"
+            await rig.sql(f"UPDATE task SET {as_sent} WHERE id = %(t)s", t=tasks[1])  # noqa: S608 - our own
         rig.world.creates = [created()]
         await minute(rig)
         job = await rig.claim(JobKind.SUBMIT)
