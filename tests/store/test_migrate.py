@@ -87,6 +87,14 @@ def test_a_database_with_tables_of_others_is_refused_in_words(empty_url: str) ->
 
 
 @pytest.mark.parametrize("look", [pending, migrate])
+def test_a_list_of_applied_files_that_is_not_ours_is_refused_in_words(look: Look, empty_url: str) -> None:
+    with psycopg.connect(empty_url, autocommit=True) as conn:
+        conn.execute("CREATE TABLE migration (id int, sha256 text)")
+    with pytest.raises(Misconfigured, match=r"is not receiver's .*of its own"):
+        look(empty_url)
+
+
+@pytest.mark.parametrize("look", [pending, migrate])
 def test_a_database_that_is_not_there_is_unavailable(look: Look, database_url: str) -> None:
     with pytest.raises(StoreUnavailable):
         look(database_url.replace("/test_", "/nothing_"))
