@@ -245,6 +245,12 @@ class TrackUnavailable(Unavailable):
     code = "track_unavailable"
 
 
+class NotConfigured(Unavailable):
+    """Another process, with newer or older settings, can do it: this one knows no such account or product."""
+
+    code = "not_configured"
+
+
 class Misconfigured(ReceiverError):
     """The process cannot start as it is set up; the message says what to change."""
 

@@ -235,8 +235,8 @@ def _settled(deal: Deal, after: Task) -> Task:
 def _timed(deal: Deal, before: Task, after: Task, now: datetime) -> Task:
     """Fill in what follows from the state: when it ended, or when it is due."""
     ends = after.state in ENDS
-    if after.settle_by is None and after.state not in {State.ACCEPTED, *ENDS}:
-        after = replace(after, settle_by=now + deal.profile.longest)
+    if after.state not in {State.ACCEPTED, *ENDS}:
+        after = replace(after, settle_by=_settle_by(deal, before, after, now))
     if after.state is not before.state:
         after = replace(after, grace_given=False)
     due_at = deadlines.due_at(after)
@@ -246,6 +246,14 @@ def _timed(deal: Deal, before: Task, after: Task, now: datetime) -> Task:
         due_at=None if due_at is None else due_at + grace,
         ended_at=(before.ended_at or now) if ends else None,
     )
+
+
+def _settle_by(deal: Deal, before: Task, after: Task, now: datetime) -> datetime:
+    settle_by = after.settle_by or now + deal.profile.longest
+    if before.state in BEFORE_SENT and after.state not in BEFORE_SENT and after.last_sent_at is not None:
+        # Creates before the last one may have made nothing for hours; what was made shall have its longest run.
+        return max(settle_by, after.last_sent_at + deal.profile.longest)
+    return settle_by
 
 
 def _calmed(after: Task) -> Task:

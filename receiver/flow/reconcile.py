@@ -16,7 +16,7 @@ from receiver.core.lifecycle import Seen
 from receiver.core.model import ENDS, AssetState, Report, State, Task, TaskId, Trust
 from receiver.dialects import answers, auth, wire
 from receiver.dialects.answers import AccountRefused, Busy, QueryAnswer, UnknownTask, Unsure
-from receiver.flow import advance, change, pace
+from receiver.flow import advance, change, pace, refusals
 from receiver.flow.draft import Draft
 from receiver.flow.outcome import Done, Later, Outcome, Retry
 from receiver.flow.services import Deal, Services
@@ -46,7 +46,7 @@ async def query(services: Services, job: Job) -> Outcome:
     pause = _not_yet(found)
     if pause is not None:
         return Later(pause) if found.task.state not in ENDS or found.task.query_wanted else Done()
-    deal = services.deals[found.task.account]
+    deal = services.deal_of(found.task)
     answer = await ask_provider(services, deal, found.task)
     match answer:
         case Report() | UnknownTask():
@@ -181,7 +181,7 @@ async def _question(services: Services, deal: Deal, kind: str, theirs: str | Non
         authorization=auth.bearer(deal.account.credentials, now=services.clock()),
         timeout=_QUERY_TIMEOUT,
     )
-    return answers.read_query(
+    answer = answers.read_query(
         deal.profile,
         kind,
         status=raw.status,
@@ -189,6 +189,8 @@ async def _question(services: Services, deal: Deal, kind: str, theirs: str | Non
         body=raw.body,
         retry_after=raw.retry_after,
     )
+    refusals.tell(deal, raw, answer)
+    return answer
 
 
 def _not_yet(found: Locked) -> timedelta | None:

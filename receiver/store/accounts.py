@@ -54,9 +54,9 @@ ON CONFLICT (id) DO UPDATE SET dialect = account.dialect
 RETURNING dialect
 """
 
-UNKNOWN: Final = """
--- store.accounts.missing: accounts with open tasks that are not configured
-SELECT DISTINCT account FROM task WHERE due_at IS NOT NULL AND NOT account = ANY(%(known)s)
+IN_USE: Final = """
+-- store.accounts.in_use: what the open tasks are of
+SELECT DISTINCT account, kind FROM task WHERE due_at IS NOT NULL ORDER BY account, kind
 """
 
 LOCK: Final = """
@@ -146,9 +146,9 @@ async def enrol(conn: Connection, account: AccountId, dialect: str) -> None:
         raise Misconfigured(f"account {account} was made with the dialect {known}; give the new one another name")
 
 
-async def missing(conn: Connection, known: list[AccountId]) -> list[AccountId]:
-    """Return accounts with open tasks that are not among *known*."""
-    return [row["account"] for row in await every(conn, UNKNOWN, {"known": known})]
+async def in_use(conn: Connection) -> list[tuple[AccountId, str]]:
+    """Return the accounts that have open tasks, each with the kinds of these."""
+    return [(row["account"], row["kind"]) for row in await every(conn, IN_USE)]
 
 
 async def lock(conn: Connection, account: AccountId) -> Pause:

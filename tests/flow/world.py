@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Final, Literal
 
@@ -93,6 +93,8 @@ class Provider:
     seen: list[Seen] = field(default_factory=list)
     #: Requests for which nothing was scripted.
     surprises: list[Seen] = field(default_factory=list)
+    #: Whom the last reply of a script has made a task for, by that reply.
+    _going_on: dict[int, tuple[Reply, list[str]]] = field(default_factory=dict)
     port: int = 0
 
     async def start(self) -> None:
@@ -197,4 +199,17 @@ class Provider:
         if not script:
             self.surprises.append(request)
             return Reply(500, b"nothing was scripted")
-        return script.pop(0) if len(script) > 1 else script[0]
+        return script.pop(0) if len(script) > 1 else self._named(script[0], request)
+
+    def _named(self, reply: Reply, request: Seen) -> Reply:
+        """Let a reply that goes on name each task by an id of its own; the first has the one of the script."""
+        body = reply.body if request.method == "POST" and isinstance(reply.body, dict) else {}
+        data = body.get("data")
+        if not isinstance(data, dict) or "task_id" not in data:
+            return reply
+        _, made = self._going_on.setdefault(id(reply), (reply, []))
+        ours = str(request.json.get("external_task_id"))
+        made += [] if ours in made else [ours]
+        if not (nth := made.index(ours)):
+            return reply
+        return replace(reply, body=body | {"data": data | {"task_id": f"{data['task_id']}-{nth}"}})
