@@ -76,11 +76,10 @@ PROBLEM_JSON: Final = "application/problem+json"
 _OTHERS: Final[Mapping[str, tuple[int, str]]] = {
     "malformed_request": (400, "What came is no HTTP request."),
     "method_not_allowed": (405, "This path is served, but not by this method; `Allow` names those that are."),
-    "request_timeout": (408, "The rest of the request did not come in time."),
+    access.STALLED: (408, "The rest of the request did not come in time."),
     "head_too_large": (431, "Path and headers of the request are too large together."),
     "internal_error": (500, "Something broke here; the log tells more of it by the same `request_id`."),
 }
-_STALLED: Final = "request_timeout"
 #: Seconds.
 RETRY_AFTER: Final = 2
 _UNAUTHORIZED: Final = 401
@@ -172,8 +171,8 @@ async def render_http(request: Request, error: Exception) -> Response:
 async def render_left(request: Request, error: Exception) -> Response:
     """Note that the caller went away before its request was whole, or fell silent; nobody reads this answer."""
     del error
-    if access.noted(request.scope) == _STALLED:
-        return Response(status_code=_OTHERS[_STALLED][0])
+    if access.noted(request.scope) == access.STALLED:
+        return Response(status_code=_OTHERS[access.STALLED][0])
     access.note(request.scope, access.LEFT)
     return Response(status_code=400)
 
@@ -188,10 +187,10 @@ def unread(code: str) -> tuple[int, str, bytes]:
 
 def stalled(scope: Scope) -> tuple[int, str, bytes]:
     """Refuse a request whose body stopped coming; `render_left` sees to its line. Return the same as `unread`."""
-    status, detail = _OTHERS[_STALLED]
+    status, detail = _OTHERS[access.STALLED]
     request_id = scope.setdefault(access.REQUEST_ID, access.new_id())
-    access.note(scope, _STALLED)
-    return status, request_id, _body(status, _STALLED, detail, request_id, route=access.route_of(scope))
+    access.note(scope, access.STALLED)
+    return status, request_id, _body(status, access.STALLED, detail, request_id, route=access.route_of(scope))
 
 
 class CrashGuard:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
-from receiver.web import problems
+from receiver.web import access, problems
 from receiver.web.gathering import GatheringProtocol
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Protocol(GatheringProtocol):
             cycle.disconnected = True
             self._answer(*problems.stalled(cast("Scope", cycle.scope)))
         elif self._head is not None:
-            self._refuse("request_timeout")
+            self._refuse(access.STALLED)
         else:
             self.transport.close()
 

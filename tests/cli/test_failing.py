@@ -10,14 +10,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import typer
 
 from receiver.cli import failing
+from receiver.cli.health import health
 from receiver.core.errors import BucketUnavailable, Misconfigured, NotFound, StoreUnavailable
 from receiver.core.model import Secret
 from receiver.local.store import StoreAddress
 from receiver.transfer.bucket import Bucket
 from receiver.transfer.s3 import BucketConfig
 from tests.cli.rig import RECEIVER, environment
+from tests.transfer.servers import Behaviour, Exchange, RawHost
 
 PASSWORD = "planted-password"
 
@@ -111,3 +114,39 @@ def test_a_bucket_that_cannot_be_is_told_in_a_line_with_what_to_do(
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(f"{said}$", line)
     assert PASSWORD not in line
+
+
+def answering(status: str) -> Behaviour:
+    def behaviour(exchange: Exchange) -> bool:
+        exchange.answer(status, b"")
+        return True
+
+    return behaviour
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        (lambda _: False, "does not answer at {}: it ended the connection"),
+        (answering("404 Not Found"), "answers 404 at {}/readyz: another program"),
+        (answering("503 Service Unavailable"), "answers 503 at {}/readyz: it runs, but"),
+    ],
+)
+def test_a_process_that_is_not_ready_is_told_with_what_that_means(
+    behaviour: Behaviour, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RawHost(behaviour) as host:
+        where = host.url.removeprefix("http://")
+        monkeypatch.setenv("RECEIVER_PORT", where.rpartition(":")[2])
+        with pytest.raises(typer.Exit):
+            health()
+    assert said.format(where) in capsys.readouterr().err
+
+
+def test_where_nothing_listens_no_process_is_well(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RECEIVER_WORKER_PORT", "1")
+    with pytest.raises(typer.Exit):
+        health("worker", alive=True)
+    assert "worker does not answer at 127.0.0.1:1: nothing listens there" in capsys.readouterr().err

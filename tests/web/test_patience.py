@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -156,6 +157,12 @@ def application(turn: asyncio.Event) -> Starlette:
     )
 
 
+def counted() -> float:
+    """How many requests to `/echo` were given up."""
+    labels = {"route": "/echo", "error": "request_timeout"}
+    return REGISTRY.get_sample_value("receiver_requests_refused_total", labels) or 0
+
+
 def post(path: str, length: int, *headers: str) -> bytes:
     given = ("Host: x", f"Content-Length: {length}", f"X-Request-Id: {REQUEST_ID}", *headers)
     return "\r\n".join((f"POST {path} HTTP/1.1", *given, "", "")).encode()
@@ -209,9 +216,11 @@ def test_a_body_that_stops_coming_is_refused_by_its_own_id_and_told_once() -> No
         await passed(SILENT)
         assert (await line.refused())["request_id"] == REQUEST_ID
 
+    before = counted()
     (said,) = told(story)
     assert (said["event"], said["status"], said["error"]) == ("request.refused", 408, "request_timeout")
     assert (said["request_id"], said["route"]) == (REQUEST_ID, "/echo")
+    assert counted() - before == 1
 
 
 def test_a_slow_body_is_taken_as_long_as_it_comes() -> None:
