@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ from receiver.core.model import JobKind
 from receiver.web import batch
 from tests.flow.rig import Stage
 from tests.flow.world import created
-from tests.web.door import BODY, Door, judge_problem, play
+from tests.web.door import BODY, Door, insisting, judge_problem, play
 
 
 def item(n: int, **changes: Any) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def test_batches_with_the_same_keys_at_once_make_each_task_once(stage: Stage) ->
     async def story(door: Door) -> None:
         items = [item(n) for n in range(60)]
         batches = [items[::-1] if n % 2 else items for n in range(8)]
-        answers = await asyncio.gather(*(send(door, *each) for each in batches))
+        answers = await asyncio.gather(*(insisting(partial(send, door, *each)) for each in batches))
         assert {answer.status_code for answer in answers} == {202}
         told = [answer.json()["tasks"] for answer in answers]
         assert sum(not each["existed"] for tasks in told for each in tasks) == 60
