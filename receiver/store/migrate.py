@@ -120,7 +120,7 @@ def _connected(database_url: str) -> Iterator[psycopg.Connection[tuple[object, .
         with psycopg.connect(conninfo(database_url), autocommit=True, prepare_threshold=None) as conn:
             yield conn
     except psycopg.errors.InsufficientPrivilege as exc:
-        raise Misconfigured("the database user may not do that; it needs all rights on its own schema") from exc
+        raise Misconfigured("the database user may not do that; GRANT it all rights on our tables and schema") from exc
     except psycopg.ProgrammingError as exc:
         raise Misconfigured(
             f"what is in the database is not receiver's ({exc.diag.message_primary}); "
