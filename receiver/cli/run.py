@@ -35,8 +35,8 @@ def serve() -> None:
     """
     Run everything as children of one process: embedded parts where none are set, web and worker.
 
-    What ends is started again, after ever longer pauses. Only when web or worker says at its first start that it can
-    never run as it is set up, all is stopped: its port is taken, for example, or the bucket refuses the key.
+    What ends is started again, after ever longer pauses. Only when web or worker has never run, and says that it cannot
+    as it is set up, all is stopped: its port is taken, for example, or the bucket refuses the key.
     """
     settings = read_settings()
     services, env = embed(settings)

@@ -28,6 +28,8 @@ from receiver.local.postgres import never
 
 #: One that ran this long before it died is started again at once.
 STABLE: Final = timedelta(seconds=5)
+#: One that lived for longer was not starting any more.
+LONGEST_START: Final = timedelta(minutes=1)
 BACKOFF_FIRST: Final = timedelta(seconds=0.1)
 BACKOFF_LAST: Final = timedelta(seconds=5)
 #: From the request to stop: SIGKILL for web and workers that still run.
@@ -117,11 +119,19 @@ class _Kept:
     service: Service
     #: Deaths and failed starts in quick succession.
     failures: int = 0
-    starts: int = 0
+    #: It has done its work once: a start that fails ends earlier, and with a status of its own.
+    ran: bool = False
     #: `time.monotonic` of the last start.
     started: float = 0.0
     #: When to start it again; None while it runs.
     due: float | None = None
+
+    def never_will(self) -> bool:
+        """Tell of one that has ended whether it has never run, and says that it cannot."""
+        status = None if self.service.process is None else self.service.process.poll()
+        lived = time.monotonic() - self.started
+        self.ran = self.ran or status is None or status <= 0 or lived > LONGEST_START.total_seconds()
+        return not self.ran and isinstance(self.service, Program) and self.service.hopeless()
 
     def fail(self, now: float) -> None:
         """Note a death or failed start: again at once the first time, then ever later."""
@@ -193,7 +203,6 @@ class Supervisor:
     def _start(self, kept: _Kept) -> None:
         if not kept.service.alive():
             kept.service.start(self._stopping)
-        kept.starts += 1
         kept.started = time.monotonic()
         kept.due = None
         if (process := kept.service.process) is not None:
@@ -210,7 +219,7 @@ class Supervisor:
         for kept in self._all():
             if kept.due is None and not kept.service.alive():
                 log.warning("child.died", **_facts(kept.service))
-                if kept.starts == 1 and isinstance(kept.service, Program) and kept.service.hopeless():
+                if kept.never_will():
                     raise Misconfigured(f"{kept.service.name} cannot run as it is set up; it has said why")
                 kept.fail(time.monotonic())
             if kept.due is not None and time.monotonic() >= kept.due and not self._stopping():

@@ -153,6 +153,12 @@ def test_program_that_has_run_is_tried_again_whatever_it_says(home: Path) -> Non
     assert len((home / "starts").read_text().splitlines()) == 3
 
 
+def test_program_that_fails_otherwise_at_first_may_still_say_that_it_can_never_run(home: Path) -> None:
+    story = f"[ -e {home}/failed ] && exit 78; touch {home}/failed; exit 1"
+    with pytest.raises(Misconfigured, match="web cannot run as it is set up"):
+        Supervisor([], [ChildSpec("web", ["/bin/sh", "-c", story], hopeless=78)]).run()
+
+
 def test_program_that_fails_otherwise_is_started_again(home: Path) -> None:
     story = f'[ -e {home}/failed ] && kill -TERM "$US" && sleep 60; touch {home}/failed; exit 1'
     spec = ChildSpec("web", ["/bin/sh", "-c", story], {"US": str(os.getpid())}, hopeless=78)
