@@ -7,7 +7,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psycopg
 import pytest
@@ -59,7 +59,8 @@ def answering(answer: bytes) -> Iterator[str]:
                 client, _ = listener.accept()
             except OSError:
                 return
-            with client:
+            # Who has had enough goes away first.
+            with client, suppress(OSError):
                 client.recv(4096)
                 client.sendall(answer)
 
