@@ -12,13 +12,14 @@ cd "$directory"
 random() {
   od -An -N32 -tx1 /dev/urandom | tr -d ' \n'
 }
-# keep NAME: write standard input to a new file.
+# keep NAME: write standard input to a new file. Its owner can write into it later, as a rotated secret must be: a container
+# sees the file that it was started with, not one that takes its place.
 keep() {
   if [ -e "$1" ]; then
     cat >/dev/null
   else
     cat >"$1.new"
-    chmod 444 "$1.new"
+    chmod 644 "$1.new"
     mv "$1.new" "$1"
     echo "made $directory/$1"
   fi

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import random
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -328,5 +328,19 @@ async def _agree(database: Database, tokens: TokenKeys, deals: Mapping[AccountId
         for deal in deals.values():
             await accounts.enrol(conn, deal.account.id, deal.account.dialect)
             await secrets.note(conn, deal.account.id, map(key_id, deal.account.webhook_secrets))
-        if missing := await accounts.missing(conn, list(deals)):
-            raise Misconfigured(f"account {', '.join(missing)} has open tasks and is not configured")
+        check_open(await accounts.in_use(conn), deals)
+
+
+def check_open(in_use: Sequence[tuple[AccountId, str]], deals: Mapping[AccountId, Deal]) -> None:
+    """
+    Prove that every open task can come to its end; *in_use* is what they are of.
+
+    Raises:
+        Misconfigured: An account is missing, or its profile does not offer a kind any more.
+    """
+    if missing := sorted({account for account, _ in in_use} - deals.keys()):
+        raise Misconfigured(f"account {', '.join(missing)} has open tasks and is not configured")
+    for account, kind in in_use:
+        profile = deals[account].profile
+        if kind not in profile.kinds:
+            raise Misconfigured(f"account {account} has open tasks of {kind}, which {profile.name} does not offer")

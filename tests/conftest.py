@@ -8,9 +8,12 @@ import secrets
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 import structlog
@@ -23,6 +26,11 @@ from tests import evidence
 #: A file system in memory, and the bytes that must be free there and in all for the unit databases to have room.
 MEMORY = Path("/dev/shm")  # noqa: S108 - what the tests make below it has names of its own
 ROOM = 3 << 30
+#: What the person who runs the tests may have set for services and networks of their own.
+STRANGERS = ("RECEIVER_", "SANDBOX_", "KLING_", "COMETAPI_", "DEERAPI_", "KKIAI_")
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+#: A test that adds up what a day has cost takes less than that.
+SPAN_OF_A_TEST = timedelta(seconds=15)
 #: Folders and files that are begun with, since each of their tests takes long; the longest first.
 LONG = (
     "tests/system/test_chaos.py",
@@ -34,6 +42,19 @@ LONG = (
     "tests/system/test_callbacks.py",
     "tests/system/",
 )
+
+
+for _name in list(os.environ):
+    if _name.startswith(STRANGERS) or _name.upper() in PROXIES:
+        del os.environ[_name]
+
+# An example may take as long as a busy machine lets it, and each run tries the same ones: what one run would find by
+# chance refuses the work of somebody else. `--hypothesis-profile=search` draws anew.
+hypothesis.settings.register_profile(
+    "same", deadline=None, derandomize=True, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("search", hypothesis.settings.get_profile("same"), derandomize=False)
+hypothesis.settings.load_profile("same")
 
 
 def in_memory() -> bool:
@@ -62,6 +83,15 @@ def _evidence(request: pytest.FixtureRequest) -> Iterator[None]:
     """What a test drives on a deployment is what `docs/coverage.md` says of it."""
     with evidence.gathered(request.node.nodeid):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _within_a_day() -> None:
+    """Limits and sums are of a day (UTC): one that is about to end is let go by first."""
+    now = datetime.now(UTC)
+    left = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC) - now
+    if left < SPAN_OF_A_TEST:
+        threading.Event().wait(left.total_seconds() + 0.1)
 
 
 @pytest.fixture(autouse=True)

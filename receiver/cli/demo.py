@@ -66,7 +66,7 @@ def demo(
     the service, the sandbox and the files agree in everything.
     """
     if not checking.is_installed():
-        raise Misconfigured("the demo needs the embedded parts: install receiver[local]")
+        raise Misconfigured("the demo needs the embedded parts: pip install '.[local]' in the checkout")
     show = _show_of(tasks, all_providers=all_providers)
     console = Console(stderr=as_json, highlight=False)
     if not console.is_terminal:

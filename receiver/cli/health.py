@@ -14,6 +14,8 @@ from receiver.core.errors import Misconfigured
 #: Seconds; a container's check is given a little more.
 _PATIENCE: Final = 5
 _OK: Final = 200
+_WHY: Final = {503: "it runs, but its database does not answer it; `receiver doctor` says more"}
+_STRANGER: Final = "another program seems to listen there"
 
 
 def health(
@@ -36,11 +38,24 @@ def health(
         connection.request("GET", path)
         status = connection.getresponse().status
     except (OSError, HTTPException) as exc:
-        sys.stderr.write(f"{role} does not answer at {address}: {type(exc).__name__}\n")
+        sys.stderr.write(f"{role} does not answer at {address}: {_why(exc)}\n")
         raise typer.Exit(1) from None
     finally:
         connection.close()
     if status != _OK:
-        sys.stderr.write(f"{role} answers {status} at {address}{path}\n")
+        sys.stderr.write(f"{role} answers {status} at {address}{path}: {_WHY.get(status, _STRANGER)}\n")
         raise typer.Exit(1)
     sys.stdout.write(f"{role} is {'alive' if alive else 'ready'}\n")
+
+
+def _why(exc: OSError | HTTPException) -> str:
+    match exc:
+        case ConnectionRefusedError():
+            return "nothing listens there; it does not run, or elsewhere (`receiver doctor` says more)"
+        case TimeoutError():
+            return f"not within {_PATIENCE} s; it is overloaded, or hangs"
+        case ConnectionError():
+            return "it ended the connection; it stops at this moment, or is another program"
+        case HTTPException():
+            return f"what comes is no HTTP ({type(exc).__name__}): {_STRANGER}"
+    return exc.strerror or type(exc).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from receiver.core.errors import Misconfigured
 from receiver.core.model import AccountId, Secret
 from receiver.core.tokens import key_id
 from receiver.flow.services import Deal
-from receiver.settings import Settings
+from receiver.settings import FILE, Settings, account_variable, own_variable
 from receiver.store import accounts, db, health, secrets, weather
 from receiver.store.accounts import ConsoleTest
 from receiver.store.secrets import Need
@@ -90,3 +91,13 @@ def callback_secrets(settings: Settings) -> tuple[Secret, ...]:
         raise Misconfigured(
             f"there are no callback secrets in {file} yet; the first `receiver serve` makes one"
         ) from exc
+
+
+def webhook_variable(deal: Deal) -> str:
+    """Return the variable that holds the webhook secrets of an account; where none is set the general one."""
+    general = account_variable(deal.account.id, "webhook_secrets")
+    environment = {name.upper() for name, value in os.environ.items() if value}
+    for name in (general, own_variable(deal.account.dialect, "webhook_secrets")):
+        if name is not None and environment & {name, f"{name}{FILE}"}:
+            return name
+    return general

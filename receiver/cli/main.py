@@ -9,11 +9,12 @@ import sys
 from collections import UserDict
 from importlib import metadata
 from types import MappingProxyType
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
+from receiver.cli import failing
 from receiver.core.errors import ReceiverError
 
 #: Every command and group, in the order of `--help`, and where it is; imported when it is asked for.
@@ -100,21 +101,18 @@ def root(
 
 
 def main() -> None:
-    """Run the command line: exit status 0 done, 1 something failed, 2 usage."""
+    """Run the command line: exit status 0 done, 1 something failed, 2 usage; see `failing` for one more."""
     try:
         try:
             app(prog_name="receiver")
         finally:
             # Not left to the interpreter, which ends with a status and words of its own.
             sys.stdout.flush()
-    except ReceiverError as exc:
-        fail(exc)
-    except BaseExceptionGroup as group:
-        # A server's tasks end together; what ended them may be an error like any other.
-        known, rest = group.split(ReceiverError)
-        if rest is not None or known is None:
+    except (ReceiverError, BaseExceptionGroup) as exc:
+        errors = failing.known(exc)
+        if not errors:
             raise
-        fail(*known.exceptions)
+        failing.fail(*errors)
     except OSError as exc:
         if exc.errno not in _FULL:
             raise
@@ -122,11 +120,3 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.stderr.write(f"receiver: cannot_write: {exc.strerror}\n")
         sys.exit(1)
-
-
-def fail(*errors: BaseException) -> NoReturn:
-    """Say what went wrong in a line each and end with status 1."""
-    for error in errors:
-        code = error.code if isinstance(error, ReceiverError) else type(error).__name__
-        sys.stderr.write(f"receiver: {code}: {error}\n")
-    sys.exit(1)

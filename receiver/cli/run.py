@@ -14,8 +14,8 @@ import typer
 import uvloop
 
 from receiver import wiring
-from receiver.cli import keys, reading
-from receiver.core.errors import Misconfigured
+from receiver.cli import failing, keys, reading
+from receiver.core.errors import Misconfigured, ReceiverError
 from receiver.jobs.worker import Worker
 from receiver.local.postgres import EmbeddedPostgres, running
 from receiver.local.private import read_or_make
@@ -32,7 +32,12 @@ log = structlog.get_logger(__name__)
 
 
 def serve() -> None:
-    """Run everything as children of one process: embedded parts where none are set, web and worker."""
+    """
+    Run everything as children of one process: embedded parts where none are set, web and worker.
+
+    What ends is started again, after ever longer pauses. Only when web or worker has never run, and says that it cannot
+    as it is set up, all is stopped: its port is taken, for example, or the bucket refuses the key.
+    """
     settings = read_settings()
     services, env = embed(settings)
     try:
@@ -51,21 +56,20 @@ def serve() -> None:
 
 def web() -> None:
     """Serve the API and the callbacks; needs a database and a bucket."""
-    settings = read_settings()
 
-    async def run() -> None:
+    async def run(settings: Settings) -> None:
         async with wiring.open_services(settings) as services:
             wiring.spare_what_lives()
             await serve_web(services, host=settings.host, port=settings.port)
 
-    uvloop.run(run())
+    with _hopeless_told():
+        uvloop.run(run(read_settings()))
 
 
 def worker() -> None:
     """Submit, ask, archive; needs a database and a bucket. Any number may run."""
-    settings = read_settings()
 
-    async def run() -> None:
+    async def run(settings: Settings) -> None:
         async with wiring.open_services(settings) as services:
             wiring.spare_what_lives()
             stop = stop_on_signal()
@@ -76,7 +80,8 @@ def worker() -> None:
                 group.create_task(work.run())
                 group.create_task(ops)
 
-    uvloop.run(run())
+    with _hopeless_told():
+        uvloop.run(run(read_settings()))
 
 
 def migrate() -> None:
@@ -84,6 +89,19 @@ def migrate() -> None:
     with database(read_settings(), make=True) as url:
         applied = migrations.migrate(url)
     sys.stdout.write("".join(f"applied {name}\n" for name in applied) or "nothing to do\n")
+
+
+@contextmanager
+def _hopeless_told() -> Iterator[None]:
+    """End with a status of its own what no other start can mend: `serve` does not try it again."""
+    try:
+        yield
+    except (ReceiverError, BaseExceptionGroup) as exc:
+        errors = failing.known(exc)
+        if not any(failing.hopeless(each) for each in errors):
+            raise
+        failing.tell(*errors)
+        raise typer.Exit(failing.HOPELESS) from exc
 
 
 def read_settings() -> Settings:
@@ -173,4 +191,4 @@ def own_secrets_file(settings: Settings) -> Path | None:
 def children(env: dict[str, str]) -> list[ChildSpec]:
     """Return web and worker as programs of their own."""
     program = [sys.executable, "-m", "receiver"]
-    return [ChildSpec(name, [*program, name], env) for name in ("web", "worker")]
+    return [ChildSpec(name, [*program, name], env, hopeless=failing.HOPELESS) for name in ("web", "worker")]

@@ -31,7 +31,7 @@ from receiver.core.model import AccountId, Secret
 from receiver.core.tokens import key_id
 from receiver.flow.services import Deal
 from receiver.local import private
-from receiver.settings import FILE, PREFIX, Settings, account_variable, own_variable
+from receiver.settings import PREFIX, Settings
 from receiver.store import db, keys, secrets
 from receiver.store.secrets import CALLBACKS, Need
 
@@ -82,7 +82,7 @@ def rotate(
     """
     with _opened() as (settings, known):
         if account is not None:
-            _guide_webhook(settings, known, account)
+            _guide_webhook(known, account)
             return
         made = random.token_hex(32)
         name = key_id(Secret(made))
@@ -133,7 +133,7 @@ def retire(
     """
     with _opened() as (settings, known):
         if (found := _webhook_of(known, fingerprint)) is not None:
-            _retire_webhook(settings, *found)
+            _retire_webhook(*found)
             return
         chosen = _chosen(known, fingerprint)
         file = run.own_secrets_file(settings)
@@ -277,23 +277,12 @@ def _webhook_of(known: Known, fingerprint: str) -> tuple[Deal, str] | None:
     return None
 
 
-def _webhook_variable(settings: Settings, account: str) -> str:
-    """Return the variable that holds the webhook secrets of *account*."""
-    general = account_variable(account, "webhook_secrets")
-    own = own_variable(settings.accounts[account].dialect, "webhook_secrets")
-    environment = {name.upper() for name, value in os.environ.items() if value}
-    for name in (general, own):
-        if name is not None and environment & {name, f"{name}{FILE}"}:
-            return name
-    return general
-
-
-def _guide_webhook(settings: Settings, known: Known, account: str) -> None:
+def _guide_webhook(known: Known, account: str) -> None:
     """Say how a provider's webhook secret is changed: it is made there, so that only the order is ours to tell."""
     deal = known.deals.get(AccountId(account))
     if deal is None:
         raise NotFound(f"there is no account {clean(account)}; known: {', '.join(known.deals) or 'none'}")
-    variable = _webhook_variable(settings, account)
+    variable = keyring.webhook_variable(deal)
     names = ", ".join(map(key_id, deal.account.webhook_secrets)) or "none"
     _say(f"Webhook secrets of {account} now: {names}. All of them are accepted; their order does not matter.")
     _say("1. Make the new secret in the provider's console, and do not switch the old one off yet.")
@@ -303,8 +292,8 @@ def _guide_webhook(settings: Settings, known: Known, account: str) -> None:
     _say("5. A day later: receiver secrets retire FINGERPRINT")
 
 
-def _retire_webhook(settings: Settings, deal: Deal, fingerprint: str) -> None:
-    variable = _webhook_variable(settings, deal.account.id)
+def _retire_webhook(deal: Deal, fingerprint: str) -> None:
+    variable = keyring.webhook_variable(deal)
     left = [secret.reveal() for secret in deal.account.webhook_secrets if key_id(secret) != fingerprint]
     sys.stdout.write(",".join(left) + "\n")
     _say(f"Set {variable} to what stands on stdout and restart every web process: {fingerprint} is left out.")

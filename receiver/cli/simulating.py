@@ -18,7 +18,7 @@ def sandbox(context: typer.Context) -> None:
         from receiver.sandbox.__main__ import main as run_sandbox
     except ImportError as exc:
         raise Misconfigured(
-            f"the sandbox makes audio and needs the extra: pip install 'receiver[local]' ({exc})"
+            f"the sandbox makes audio and needs the extra `local`: pip install '.[local]' in the checkout ({exc})"
         ) from exc
 
     run_sandbox(context.args, program="receiver sandbox", port=SANDBOX_PORT)

@@ -150,6 +150,12 @@ class SpendLimit(Rejected):
         self.opens_in = opens_in
 
 
+class LimitTooSmall(Rejected):
+    """So much at once never fits into the day's limit of an account or a key: send less, or have the limit raised."""
+
+    code = "limit_too_small"
+
+
 class MoveRefused(ReceiverError):
     """An observation can never follow the task's state; it is recorded, without effect."""
 
@@ -237,6 +243,12 @@ class TrackUnavailable(Unavailable):
     """The sound could not be cut out of a video here; trying again may help."""
 
     code = "track_unavailable"
+
+
+class NotConfigured(Unavailable):
+    """Another process, with newer or older settings, can do it: this one knows no such account or product."""
+
+    code = "not_configured"
 
 
 class Misconfigured(ReceiverError):

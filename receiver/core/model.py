@@ -101,8 +101,9 @@ class Format(StrEnum):
 
 
 class ProviderStatus(StrEnum):
-    """The provider's own statuses, normalised (reference providers.md 7)."""
+    """The provider's own statuses, normalised."""
 
+    # providers.md 7.
     SUBMITTED = "submitted"
     PROCESSING = "processing"
     SUCCEEDED = "succeeded"
@@ -269,6 +270,7 @@ class Task:
     #: The provider's id as an unsigned callback has it: good to ask by, and proven by the answer.
     hinted_id: str | None = None
     first_sent_at: datetime | None = None
+    #: Of the last create; None again once it is settled and a person has it sent anew.
     last_sent_at: datetime | None = None
     #: Creates begun, never reset.
     sends: int = 0

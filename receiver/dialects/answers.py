@@ -125,6 +125,8 @@ def read_create(
     match envelope.problem:
         case ErrorClass.MESSAGE if profile.exists is not None and profile.exists.search(envelope.message):
             return AlreadyExists(envelope.message)
+        case _ if envelope.names_task:
+            return Unsure(f"{envelope.summary}, and a task", retry_after)
         case ErrorClass.TASK | ErrorClass.MESSAGE | ErrorClass.MISSING:
             return Refused(envelope.code, envelope.message)
         case _:
@@ -198,6 +200,8 @@ class _Envelope:
     message: str
     ok: bool
     problem: ErrorClass | None
+    #: A task is named, so that a refusal beside it proves nothing.
+    names_task: bool
     #: The task record's place.
     data: object
 
@@ -266,8 +270,13 @@ def _enveloped(profile: Profile, status: int, root: JsonObject) -> _Envelope:
         message=words(holder.get("message")),
         ok=ok,
         problem=None if ok else _problem(profile, status, code),
+        names_task=any(_names_task(record) for record in (root, root.get("data"), root.get("result"))),
         data=root if bare else first(root, "data", "result"),
     )
+
+
+def _names_task(record: object) -> bool:
+    return isinstance(record, dict) and first(record, "task_id") is not None
 
 
 def _problem(profile: Profile, status: int, code: str | None) -> ErrorClass | None:

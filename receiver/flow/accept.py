@@ -14,7 +14,14 @@ import structlog
 
 from receiver import telemetry
 from receiver.core import deadlines, ids
-from receiver.core.errors import FieldError, IdempotencyMismatch, InvalidInput, SpendLimit, StoreUnavailable
+from receiver.core.errors import (
+    FieldError,
+    IdempotencyMismatch,
+    InvalidInput,
+    LimitTooSmall,
+    SpendLimit,
+    StoreUnavailable,
+)
 from receiver.core.model import AccountId, TaskId
 from receiver.dialects import spec
 from receiver.dialects.inputs import Value
@@ -73,6 +80,7 @@ async def accept(services: Services, key: Key, order: Order) -> Accepted:
 
     Raises:
         InvalidInput: Each wrong field is named.
+        LimitTooSmall: The account or the key takes nothing at all.
         SpendLimit: The account or the key has cost enough today.
         IdempotencyMismatch: The key stands for another request.
         StoreUnavailable: Nothing was accepted.
@@ -89,6 +97,7 @@ async def accept_all(services: Services, key: Key, orders: Sequence[Order]) -> l
 
     Raises:
         InvalidInput: Each wrong field is named, as `tasks.<n>.<field>`, counted from 0; nothing was accepted.
+        LimitTooSmall: All that is new among them is more than an account or the key takes in a whole day.
         SpendLimit: All that is new among them would pass the day's limit of an account or of the key.
         IdempotencyMismatch: A key stands for another request; nothing was accepted.
         StoreUnavailable: Nothing was accepted.
@@ -132,10 +141,10 @@ async def _accept(services: Services, key: Key, checked: Sequence[_Checked]) -> 
         new = [each for each in checked if each.order.idempotency_key not in known]
         try:
             made = iter(await _insert(services, key, new) if new else ())
-        except (_Clash, SpendLimit) as exc:
+        except (_Clash, LimitTooSmall, SpendLimit) as exc:
             earlier = await _earlier(services, key.owner, new)
             # A repeat costs nothing: it is answered also when nothing new may be accepted.
-            if isinstance(exc, SpendLimit) and not earlier:
+            if not isinstance(exc, _Clash) and not earlier:
                 raise
             known |= earlier
         else:
@@ -149,6 +158,7 @@ async def _insert(services: Services, key: Key, checked: Sequence[_Checked]) -> 
 
     Raises:
         _Clash: An id or an idempotency key is taken.
+        LimitTooSmall: They would pass a limit of any day.
         SpendLimit: They would pass a limit.
     """
     now, payers = services.clock(), [each.deal.account for each in checked]

@@ -25,7 +25,7 @@ from receiver.core.errors import (
 )
 from receiver.core.lifecycle import Seen
 from receiver.core.model import AccountId, AssetState, CreateId, JobKind, State, Task, TaskId
-from receiver.flow import change, spending
+from receiver.flow import change, repeat, spending
 from receiver.flow.services import Deal, Services
 from receiver.store import assets, events, jobs, tasks
 from receiver.store.db import Connection
@@ -127,6 +127,7 @@ async def adopt(services: Services, key: Key, adoption: Adoption) -> TaskId:
     Raises:
         InvalidInput: A field is wrong.
         AlreadyKnown: It is one of our tasks.
+        LimitTooSmall: The key or the account takes nothing at all.
         SpendLimit: The key or the account has reached its limit.
     """
     deal = services.deal(adoption.account)
@@ -156,6 +157,8 @@ async def _lock(conn: Connection, services: Services, owner: str, task: TaskId) 
     deal = services.deals.get(locked.task.account)
     if deal is None:
         raise Conflict(f"the account {locked.task.account} is no longer configured")
+    if not services.knows(locked.task):
+        raise Conflict(f"{deal.profile.name} no longer offers {locked.task.kind}")
     return locked, deal
 
 
@@ -169,11 +172,15 @@ def _way(deal: Deal, task: Task) -> Seen | None:
             return Seen.RETRY_MEDIA
         case State.REJECTED | State.EXPIRED if not task.adopted:
             return Seen.RETRY_SEND
-        case State.SUBMITTING if task.unsure and deal.profile.create_id is CreateId.NONE:
+        case State.SUBMITTING if task.unsure and (deal.profile.create_id is CreateId.NONE or _is_unknown(task)):
             # Without attention it is being sent at this moment; a dead job asks first, when it runs again.
             return Seen.RETRY_SEND if task.attention not in {None, "job_dead"} else None
         case _:
             return None
+
+
+def _is_unknown(task: Task) -> bool:
+    return task.attention == "create_unknown"
 
 
 def _why_not(task: Task) -> str:
@@ -213,11 +220,11 @@ async def _retry_media(conn: Connection, deal: Deal, locked: Locked) -> None:
 async def _retry_send(conn: Connection, deal: Deal, locked: Locked, *, may_charge_twice: bool) -> None:
     """Send again under the same id - after a question, where the provider may have it already."""
     task = locked.task
-    enforced = deal.profile.create_id is CreateId.ENFORCED
-    if task.sends and not enforced and not may_charge_twice:
-        raise MayChargeTwice(
-            f"{deal.profile.name} does not refuse a repeated id, so this may be charged twice; say so to go on"
-        )
+    refused = await repeat.is_refused(conn, deal, task)
+    if task.sends and not refused and not may_charge_twice:
+        known = deal.profile.create_id is CreateId.ENFORCED
+        who = "the account that has the key now" if known else deal.profile.name
+        raise MayChargeTwice(f"{who} does not refuse a repeated id, so this may be charged twice; say so to go on")
     decision = lifecycle.follow(task, Seen.RETRY_SEND)
     # A task that the provider made before is found by our id, if at all; one that is made now has its own.
     after = replace(
@@ -227,7 +234,9 @@ async def _retry_send(conn: Connection, deal: Deal, locked: Locked, *, may_charg
         no_media=0,
         submit_by=locked.now + deadlines.SUBMIT_WITHIN,
         settle_by=task.settle_by if decision.state is State.SUBMITTING else None,
-        unsure=bool(task.sends) and enforced,
+        unsure=bool(task.sends) and refused,
+        # A create that was answered cannot arrive any more, so nothing is waited for after the question.
+        last_sent_at=task.last_sent_at if task.unsure else None,
         reason=None,
         detail=None,
         attention=None,

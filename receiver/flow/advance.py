@@ -16,7 +16,7 @@ from receiver import telemetry
 from receiver.core import lifecycle
 from receiver.core.errors import CallbackUnreadable
 from receiver.core.lifecycle import Decision, Seen
-from receiver.core.model import ENDS, AccountId, CallbackId, JobKind, Report, State, Task, TaskId, Trust
+from receiver.core.model import ENDS, CallbackId, JobKind, Report, State, Task, TaskId, Trust
 from receiver.dialects import wire
 from receiver.flow import change
 from receiver.flow.change import Heard
@@ -57,10 +57,12 @@ async def advance(services: Services, mine: Sequence[Job]) -> list[Outcome]:
 
 
 async def _read(services: Services, wanted: Mapping[CallbackId, Job]) -> dict[CallbackId, Job]:
-    """Apply in one transaction those callbacks whose tasks nobody else has locked; return the others."""
+    """Apply in one transaction those callbacks whose tasks are known here and nobody else's now; return the others."""
     async with services.database.transaction() as conn:
         callbacks = [each for each in await inbox.of(conn, wanted) if each.outcome is None]
         locked, busy = await tasks.lock_free(conn, {each.task_id for each in callbacks})
+        # Its worker has other settings: an older or a newer one.
+        busy |= {task for task, each in locked.items() if each.task.state not in ENDS and not services.knows(each.task)}
         changes, read = Draft(conn), []
         for callback in callbacks:
             if callback.task_id not in busy:
@@ -88,13 +90,13 @@ async def hear(changes: Draft, deal: Deal, locked: Locked, report: Report, trust
     task = locked.task
     if report.media:
         report = replace(report, media=lifecycle.align(task, deal.wanted(task.kind, report, trust)))
-    if _contradicts_ids(task, report):
+    trusted = lifecycle.is_trusted(trust, has_query=deal.profile.query)
+    if _contradicts_ids(task, report) or (trusted and await _is_anothers(changes, task, report)):
         return _cross_wired(changes, deal, locked, trust)
     decision = lifecycle.report_on(task, report, trust, now=locked.now, has_query=deal.profile.query)
     if decision.ask:
         hinted = Locked(await _with_hint(changes, task, report), locked.now)
         return _hinted(changes, deal, hinted, trust, decision)
-    trusted = lifecycle.is_trusted(trust, has_query=deal.profile.query)
     if not trusted or (trust is not Trust.CONFIRMED and not _teaches(task, report, decision)):
         return "noted"
     written = change.apply_report(changes, deal, locked, Heard(report, trust, decision))
@@ -158,10 +160,9 @@ async def give_up(services: Services, job: Job, error: str) -> None:
 
 async def _interpret(changes: Draft, services: Services, locked: Locked | None, callback: Callback) -> Read:
     """Add to *changes* what a callback does to its task, and return what became of it."""
-    deal = services.deals.get(AccountId(callback.account))
-    if locked is None or deal is None or locked.task.account != callback.account:
+    if locked is None or locked.task.account != callback.account or not services.knows(locked.task):
         return Read(callback.id, inbox.Outcome.ORPHAN)
-    locked = changes.latest(locked)
+    deal, locked = services.deals[locked.task.account], changes.latest(locked)
     try:
         report = wire.read_callback(deal.profile, locked.task.kind, callback.body)
     except CallbackUnreadable as exc:
@@ -180,6 +181,14 @@ def _contradicts_ids(task: Task, report: Report) -> bool:
         return report.external_task_id != str(task.id)
     known = task.provider_task_id
     return known is not None and report.provider_task_id is not None and report.provider_task_id != known
+
+
+async def _is_anothers(changes: Draft, task: Task, report: Report) -> bool:
+    """Return whether the only id in a report that is to name our task for the first time names another one of ours."""
+    made = report.provider_task_id
+    if report.external_task_id is not None or made is None or task.provider_task_id is not None:
+        return False
+    return await changes.is_anothers(task, made)
 
 
 def _cross_wired(changes: Draft, deal: Deal, locked: Locked, trust: Trust) -> str:

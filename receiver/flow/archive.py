@@ -102,7 +102,7 @@ async def archive(services: Services, job: Job) -> Outcome:
         found = await tasks.get(conn, advance.task_of(job))
     if found is None:
         return Done()
-    deal = services.deals[found.task.account]
+    deal = services.deal_of(found.task)
     pending = [asset for asset in found.task.assets if asset.state is AssetState.PENDING]
     if not pending:
         return Done()

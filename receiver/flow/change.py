@@ -235,14 +235,25 @@ def _settled(deal: Deal, after: Task) -> Task:
 
 def _timed(deal: Deal, before: Task, after: Task, now: datetime) -> Task:
     """Fill in what follows from the state: when it ended, or when it is due."""
-    if after.settle_by is None and after.state not in {State.ACCEPTED, *ENDS}:
-        after = replace(after, settle_by=now + deal.profile.longest)
+    settle_by = _settle_by(deal, before, after, now)
+    if settle_by != after.settle_by:
+        after = replace(after, settle_by=settle_by)
     grace_given = after.grace_given and after.state is before.state
     due_at = deadlines.due_at(after)
     if due_at is not None and grace_given:
         due_at += deadlines.GRACE
     ended_at = (before.ended_at or now) if after.state in ENDS else None
     return replace(after, grace_given=grace_given, due_at=due_at, ended_at=ended_at)
+
+
+def _settle_by(deal: Deal, before: Task, after: Task, now: datetime) -> datetime | None:
+    if after.state in {State.ACCEPTED, *ENDS}:
+        return after.settle_by
+    settle_by = after.settle_by or now + deal.profile.longest
+    if before.state in BEFORE_SENT and after.state not in BEFORE_SENT and after.last_sent_at is not None:
+        # Creates before the last one may have made nothing for hours; what was made shall have its longest run.
+        return max(settle_by, after.last_sent_at + deal.profile.longest)
+    return settle_by
 
 
 def _calmed(after: Task) -> Task:

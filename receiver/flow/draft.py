@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from receiver.core.model import AccountId, Asset, JobKind, Task, TaskId
-from receiver.flow import pace
+from receiver.flow import pace, repeat
 from receiver.flow.services import Deal
 from receiver.store import assets, events, jobs, tasks
 from receiver.store.db import Connection
@@ -44,6 +44,14 @@ class Draft:
             if (task.account, task.provider_task_id) == (account, provider_task_id):
                 return task.id
         return await tasks.at_provider(self.conn, account, provider_task_id)
+
+    async def is_anothers(self, task: Task, provider_task_id: str) -> bool:
+        """Return whether that is another task of ours at the provider, by what is drafted or written."""
+        named = (task.account, provider_task_id)
+        drafted = (each for each in self._tasks.values() if each.id != task.id and not each.adopted)
+        return any((each.account, each.provider_task_id) == named for each in drafted) or await repeat.is_anothers(
+            self.conn, task, provider_task_id
+        )
 
     def move(self, task: Task, story: Iterable[Event]) -> None:
         """Write *task*, and the events that led there."""

@@ -15,7 +15,7 @@ from receiver.core.errors import ProviderUnreachable
 from receiver.core.model import ENDS, ProviderStatus, Report, State, Task, TaskId
 from receiver.dialects import auth, wire
 from receiver.dialects.answers import Busy, ListAnswer, ListPage, Unsure
-from receiver.flow import advance, change, pace, reconcile
+from receiver.flow import advance, change, pace, reconcile, refusals
 from receiver.flow.outcome import Done, Later, Outcome, Retry
 from receiver.flow.services import Deal, Services
 from receiver.store import jobs, tasks, turns
@@ -85,7 +85,7 @@ async def query(services: Services, job: Job) -> Outcome:
         found = await tasks.get(conn, advance.task_of(job))
         begun = None
         if found is not None and _may_be_listed(services, found):
-            begun = await _begin(conn, services.deals[found.task.account], found.task)
+            begun = await _begin(conn, services.deal_of(found.task), found.task)
     match begun:
         case None:
             # No connection is held while the provider is asked.
@@ -122,7 +122,7 @@ async def _end(services: Services, reading: _Reading, *, whole: bool) -> None:
 def _may_be_listed(services: Services, found: Locked) -> bool:
     """Return whether there is a list, and nothing that is wished for or due before it can be read."""
     task = found.task
-    spec = services.deals[task.account].profile.kinds[task.kind]
+    spec = services.deal_of(task).profile.kinds[task.kind]
     overdue = task.due_at is not None and found.now >= task.due_at
     listed = spec.list_path is not None and task.state in _RUNNING
     return listed and not (task.query_wanted or overdue or change.spacing(found, task))
@@ -220,6 +220,7 @@ async def _page(services: Services, reading: _Reading, number: int) -> ListAnswe
         size=spec.page_size,
         retry_after=raw.retry_after,
     )
+    refusals.tell(deal, raw, answer)
     telemetry.QUERIES.labels(account=deal.account.id, outcome=type(answer).__name__.lower()).inc()
     await pace.heard(services, deal, answer)
     return answer

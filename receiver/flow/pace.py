@@ -19,6 +19,7 @@ from receiver.core import schedule
 from receiver.dialects.answers import Busy, CreateAnswer, ListAnswer, QueryAnswer, Unsure
 from receiver.flow.services import Deal, Services
 from receiver.store import accounts, db, jobs, pace, tasks
+from receiver.store.accounts import Pause
 from receiver.store.db import Connection
 from receiver.store.pace import Pace
 
@@ -77,11 +78,26 @@ async def room(conn: Connection, deal: Deal) -> int | None:
 
 
 async def release_held(conn: Connection, deal: Deal) -> int:
-    """Give free slots of the account to held submit jobs; takes the account's lock."""
-    if (await accounts.lock(conn, deal.account.id)).paused_at is not None:
+    """
+    Give free slots of the account to held submit jobs; while it is paused, let one job a minute try it.
+
+    Nothing tries it where a person or a question ends the pause. Takes the account's lock.
+    """
+    standing = await accounts.lock(conn, deal.account.id)
+    if standing.paused_at is not None and not _is_to_be_tried(standing, deal):
         return 0
     free = await room(conn, deal)
-    return 0 if free is None else await jobs.release_held(conn, deal.account.id, free)
+    if free is None:
+        return 0
+    if standing.paused_at is not None:
+        return await accounts.release_probe(conn, deal.account.id, has_room=free > 0)
+    return await jobs.release_held(conn, deal.account.id, free)
+
+
+def _is_to_be_tried(standing: Pause, deal: Deal) -> bool:
+    """Return whether a create shall find out now if a paused account is taken again."""
+    is_asked = standing.paused_reason == "authentication" and deal.profile.query
+    return standing.probe_due and not (standing.by_hand or is_asked)
 
 
 async def heard(services: Services, deal: Deal, answer: CreateAnswer | QueryAnswer | ListAnswer) -> None:

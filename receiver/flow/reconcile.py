@@ -16,7 +16,7 @@ from receiver.core.lifecycle import Seen
 from receiver.core.model import ENDS, AssetState, Report, State, Task, TaskId, Trust
 from receiver.dialects import answers, auth, wire
 from receiver.dialects.answers import AccountRefused, Busy, QueryAnswer, UnknownTask, Unsure
-from receiver.flow import advance, change, pace
+from receiver.flow import advance, change, pace, refusals
 from receiver.flow.draft import Draft
 from receiver.flow.outcome import Done, Later, Outcome, Retry
 from receiver.flow.services import Deal, Services
@@ -46,7 +46,7 @@ async def query(services: Services, job: Job) -> Outcome:
     pause = _not_yet(found)
     if pause is not None:
         return Later(pause) if found.task.state not in ENDS or found.task.query_wanted else Done()
-    deal = services.deals[found.task.account]
+    deal = services.deal_of(found.task)
     answer = await ask_provider(services, deal, found.task)
     match answer:
         case Report() | UnknownTask():
@@ -133,12 +133,17 @@ async def expire_pending(conn: Connection, deal: Deal, locked: Locked, error: st
 
 
 async def probe_paused(services: Services) -> None:
-    """Ask once a minute for each paused account whether the provider takes it again; if so, let its submits go on."""
+    """
+    Ask once a minute for each account whose key was refused whether it is taken again; if so, let its submits go on.
+
+    A question says nothing of a balance: such a pause is tried by a held task (`pace.release_held`).
+    """
+    askable = [account for account, deal in services.deals.items() if deal.profile.query]
     async with services.database.connection() as conn:
-        due = await accounts.due_for_probe(conn)
+        due = await accounts.due_for_probe(conn, askable)
     for account in due:
-        deal = services.deals.get(account)
-        if deal is not None and deal.profile.query and await _is_welcome(services, deal):
+        deal = services.deals[account]
+        if await _is_welcome(services, deal):
             await resume(services, deal, by_probe=True)
 
 
@@ -176,7 +181,7 @@ async def _question(services: Services, deal: Deal, kind: str, theirs: str | Non
         authorization=auth.bearer(deal.account.credentials, now=services.clock()),
         timeout=_QUERY_TIMEOUT,
     )
-    return answers.read_query(
+    answer = answers.read_query(
         deal.profile,
         kind,
         status=raw.status,
@@ -184,6 +189,8 @@ async def _question(services: Services, deal: Deal, kind: str, theirs: str | Non
         body=raw.body,
         retry_after=raw.retry_after,
     )
+    refusals.tell(deal, raw, answer)
+    return answer
 
 
 def _not_yet(found: Locked) -> timedelta | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from receiver.core import keeping
-from receiver.core.errors import FieldError, InvalidInput
+from receiver.core.errors import FieldError, InvalidInput, NotConfigured
 from receiver.core.model import Account, AccountId, Format, Media, Report, Task, Trust
 from receiver.core.tokens import TokenKeys
 from receiver.dialects.clips import VIDEOS
@@ -27,6 +27,10 @@ class Deal:
     profile: Profile
     #: Whether sound can be cut out of a video here.
     cuts: bool = False
+
+    def takes(self, task: Task) -> bool:
+        """Return whether all that was ordered can be asked for; a profile may have changed since."""
+        return task.input.keys() <= {field.name for field in self.profile.kinds[task.kind].fields}
 
     def wanted(self, kind: str, report: Report, trust: Trust) -> tuple[Media, ...]:
         """Return what to want of the media in *report*; where its answer has no sound, that of the videos is taken."""
@@ -80,6 +84,22 @@ class Services:
             known = ", ".join(sorted(self.deals)) or "none is configured"
             raise InvalidInput([FieldError("account", f"unknown account; known: {known}")])
         return deal
+
+    def deal_of(self, task: Task) -> Deal:
+        """
+        Return the account of a task.
+
+        Raises:
+            NotConfigured: This process has no such account, or none that offers the task's kind.
+        """
+        if not self.knows(task):
+            raise NotConfigured(f"account {task.account} is not configured here, or does not offer {task.kind}")
+        return self.deals[task.account]
+
+    def knows(self, task: Task) -> bool:
+        """Return whether this process has the account of *task*, and that offers its kind."""
+        deal = self.deals.get(task.account)
+        return deal is not None and task.kind in deal.profile.kinds
 
     def deal_for(self, account: AccountId | None, kind: str) -> Deal:
         """

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from receiver.core.errors import SpendLimit
+from receiver.core.errors import LimitTooSmall, SpendLimit
 from receiver.core.model import Account
 from receiver.store import accounts, keys, spend
 from receiver.store.db import Connection
@@ -28,6 +28,7 @@ async def guard(conn: Connection, key: Key, payers: Sequence[Account], now: date
         now: The time (UTC).
 
     Raises:
+        LimitTooSmall: They are more than a whole day takes, so no day will take them.
         SpendLimit: Says which limit, and when it opens again.
     """
     midnight = start_of_day(now)
@@ -60,8 +61,14 @@ def _is_limited(payer: Account | Key) -> bool:
 
 def _check(whose: str, spent: Spent, payer: Account | Key, new: int, opens_in: timedelta) -> None:
     limit, units = payer.daily_tasks, payer.daily_units
+    more = "take a key with more" if isinstance(payer, Key) else "raise it"
+    if limit is not None and new > limit:
+        fewer = "send fewer at once, or " if limit else ""
+        raise LimitTooSmall(f"{whose} takes {limit} tasks a day (UTC, `daily_tasks`), never {new}; {fewer}{more}")
+    if units is not None and units <= 0:
+        raise LimitTooSmall(f"{whose} takes {units} units a day (UTC, `daily_units`), so nothing at all; {more}")
     if limit is not None and spent.tasks + new > limit:
-        more = f", and these are {new} more" if new > 1 else ""
-        raise SpendLimit(f"{whose}: {spent.tasks} tasks of {limit} today (UTC){more}", opens_in=opens_in)
+        also = f", and these are {new} more" if new > 1 else ""
+        raise SpendLimit(f"{whose}: {spent.tasks} tasks of {limit} today (UTC){also}", opens_in=opens_in)
     if units is not None and spent.units >= units:
         raise SpendLimit(f"{whose}: {spent.units} units of {units} today (UTC)", opens_in=opens_in)

@@ -10,9 +10,9 @@ import structlog
 
 from receiver import telemetry
 from receiver.core import lifecycle, schedule, tokens
-from receiver.core.errors import MoveRefused, ProviderUnreachable
+from receiver.core.errors import MoveRefused, NotConfigured, ProviderUnreachable
 from receiver.core.lifecycle import Seen
-from receiver.core.model import CreateId, Report, State, Task, Trust
+from receiver.core.model import Report, State, Task, Trust
 from receiver.dialects import answers, auth, wire
 from receiver.dialects.answers import (
     AccountRefused,
@@ -24,7 +24,7 @@ from receiver.dialects.answers import (
     UnknownTask,
     Unsure,
 )
-from receiver.flow import advance, change, pace, reconcile
+from receiver.flow import advance, change, pace, reconcile, refusals, repeat
 from receiver.flow.draft import Draft
 from receiver.flow.outcome import Done, Held, Later, Outcome, Retry
 from receiver.flow.services import Deal, Services
@@ -50,6 +50,8 @@ class _Send:
     task: Task
     #: An earlier create of this task was never settled, so a refusal does not prove that nothing was made.
     was_unsure: bool
+    #: The account is paused, until a create is accepted.
+    ends_pause: bool
     #: Holds a secret: never logged.
     callback_url: str | None = field(repr=False)
 
@@ -59,6 +61,8 @@ class _Probe:
     """An earlier create may have arrived: the provider is asked before anything is sent."""
 
     task: Task
+    #: Nothing is sent again without a person's word: a second create would not be refused.
+    is_last: bool
     #: Until then the earlier create may still arrive, so nothing is sent.
     may_send_after: datetime
     now: datetime
@@ -94,30 +98,34 @@ async def _begin(services: Services, job: Job, *, probed: bool = False) -> _Send
         locked = await tasks.lock(conn, advance.task_of(job))
         if locked is None or locked.task.state not in change.BEFORE_SENT:
             return Done()
-        deal = services.deals[locked.task.account]
+        deal = services.deal_of(locked.task)
         if await _is_overdue(conn, deal, locked, probed=probed):
             return Done()
-        if locked.task.unsure and (not probed or deal.profile.create_id is CreateId.NONE):
-            return _question(deal, locked)
-        if not await _may_send(conn, deal, locked):
+        is_last = locked.task.unsure and not await repeat.is_refused(conn, deal, locked.task)
+        if is_last or (locked.task.unsure and not probed):
+            return _question(deal, locked, is_last=is_last)
+        if not deal.takes(locked.task):
+            raise NotConfigured(f"{deal.profile.name} no longer takes all that the task asks for")
+        standing = await accounts.lock(conn, deal.account.id)
+        if standing.stops(locked.task.id) or not await _has_room(conn, deal, locked):
             await jobs.hold(conn, job)
             return Held()
         url = services.callback_url(deal, locked.task)
-        return _Send(await _take_slot(conn, deal, locked, url), locked.task.unsure, url)
+        sent = await _take_slot(conn, deal, locked, url)
+        return _Send(sent, locked.task.unsure, ends_pause=standing.paused_at is not None, callback_url=url)
 
 
-def _question(deal: Deal, locked: Locked) -> _Probe | Later:
+def _question(deal: Deal, locked: Locked, *, is_last: bool) -> _Probe | Later:
     task, now = locked.task, locked.now
     if pause := change.spacing(locked, task):
         return Later(pause)
-    return _Probe(task, (task.last_sent_at or now) + deal.profile.create_timeout * _SETTLED_AFTER, now)
+    if task.last_sent_at is None:
+        return _Probe(task, is_last, now, now)
+    return _Probe(task, is_last, task.last_sent_at + deal.profile.create_timeout * _SETTLED_AFTER, now)
 
 
-async def _may_send(conn: Connection, deal: Deal, locked: Locked) -> bool:
-    """Lock the account and return whether it takes this create now: not paused, with a slot, and not too fast."""
-    standing = await accounts.lock(conn, deal.account.id)
-    if standing.paused_at is not None:
-        return False
+async def _has_room(conn: Connection, deal: Deal, locked: Locked) -> bool:
+    """Return whether the account has a slot for this create, and it is not too fast; the caller holds its lock."""
     has_slot = locked.task.state is State.SUBMITTING
     if not has_slot and not await pace.room(conn, deal):
         return False
@@ -139,6 +147,7 @@ async def _take_slot(conn: Connection, deal: Deal, locked: Locked, url: str | No
     )
     # Who waits for callbacks in vain, and which secret they need, is told by what was asked for at the time.
     told: dict[str, object] = {"send": after.sends, "callback": url is not None}
+    told["contract"] = repeat.contract(deal.account)
     if url is not None:
         told["callback_key"] = tokens.maker_of(url.rpartition("/")[2])
     return await change.commit(conn, deal, locked, after, [Event(task.id, "task.sending", told)])
@@ -150,7 +159,8 @@ async def _is_overdue(conn: Connection, deal: Deal, locked: Locked, *, probed: b
     if task.due_at is None or now < task.due_at:
         return False
     if task.state is State.ACCEPTED:
-        reason, seen = "never_submitted", Seen.NEVER_SENT
+        # A person had it sent anew, and what became of the create before is not known.
+        reason, seen = "create_unknown" if task.unsure else "never_submitted", Seen.NEVER_SENT
     elif not task.unsure:
         reason, seen = "never_submitted", Seen.NEVER_SETTLED
     elif probed:
@@ -171,49 +181,45 @@ async def _probe(services: Services, job: Job, step: _Probe) -> Outcome | None:
     if not isinstance(answer, UnknownTask):
         await reconcile.unanswered(services, deal, step.task.id)
         if step.now >= step.may_send_after:
-            await _note_unanswered(services, job, deal)
+            await _note_unanswered(services, job, deal, step)
         if isinstance(answer, AccountRefused):
-            return await _pause(services, job, deal, answer, unsure=True)
+            return await _pause(services, job, deal, answer)
         return Retry("provider_unreachable", _bounded(answer.retry_after))
-    await _note_unknown(services, job, deal, step.task)
+    await _note_unknown(services, job, deal, step)
     if step.task.due_at is not None and step.now >= step.task.due_at:
         return None
-    if deal.profile.create_id is CreateId.NONE:
+    if step.is_last:
         return Later(_UNSURE_PAUSE)
     wait = step.may_send_after - step.now
     return Later(wait) if wait > timedelta() else None
 
 
-async def _note_unknown(services: Services, job: Job, deal: Deal, asked: Task) -> None:
-    """
-    Count the question; where ids are not enforced only a person, a callback or time can settle the create.
-
-    *asked* is the task as it was then: by an id that was named meanwhile is asked at once.
-    """
+async def _note_unknown(services: Services, job: Job, deal: Deal, step: _Probe) -> None:
+    """Count the question; by an id that was named meanwhile is asked at once."""
     async with services.database.transaction() as conn:
         locked = await tasks.lock(conn, advance.task_of(job))
         if locked is None or locked.task.state not in change.BEFORE_SENT:
             return
-        task, story = _shown(deal, locked.task)
-        wanted = task.query_wanted and task.hinted_id != asked.hinted_id
+        task, story = _shown(step, locked.task)
+        wanted = task.query_wanted and task.hinted_id != step.task.hinted_id
         after = replace(task, polls=task.polls + 1, last_polled_at=locked.now, query_wanted=wanted)
         await change.commit(conn, deal, locked, after, story)
 
 
-async def _note_unanswered(services: Services, job: Job, deal: Deal) -> None:
+async def _note_unanswered(services: Services, job: Job, deal: Deal, step: _Probe) -> None:
     """Show that a create is unknown, though nothing that can be read answers the question after it."""
     async with services.database.transaction() as conn:
         locked = await tasks.lock(conn, advance.task_of(job))
         if locked is None or locked.task.state not in change.BEFORE_SENT:
             return
-        after, story = _shown(deal, locked.task)
+        after, story = _shown(step, locked.task)
         if story:
             await change.commit(conn, deal, locked, after, story)
 
 
-def _shown(deal: Deal, task: Task) -> tuple[Task, list[Event]]:
-    """Return the task as a person must see it while its create is unsure and never sent again by itself."""
-    if not task.unsure or deal.profile.create_id is not CreateId.NONE or task.attention is not None:
+def _shown(step: _Probe, task: Task) -> tuple[Task, list[Event]]:
+    """Return the task as a person must see it: only he, a callback or time can settle a create that is the last."""
+    if not (task.unsure and step.is_last) or task.attention is not None:
         return task, []
     return replace(task, attention="create_unknown"), [Event(task.id, "task.create_unknown")]
 
@@ -252,6 +258,7 @@ async def _answered(services: Services, job: Job, step: _Send, raw: WireAnswer) 
     )
     telemetry.CREATES.labels(account=step.task.account, outcome=type(answer).__name__.lower()).inc()
     log.info("create.answered", task_id=step.task.id, account=step.task.account, outcome=type(answer).__name__.lower())
+    refusals.tell(deal, raw, answer)
     outcome = await _record(services, job, step, answer)
     await pace.heard(services, deal, answer)
     return outcome
@@ -262,12 +269,16 @@ async def _record(services: Services, job: Job, step: _Send, answer: CreateAnswe
     deal = services.deals[step.task.account]
     match answer:
         case Created() | AlreadyExists():
-            await _made(services, job, answer)
+            if not await _made(services, job, answer):
+                return Retry("cross_wired")
+            # That an id was used before tells nothing of the balance.
+            if step.ends_pause and isinstance(answer, Created):
+                await reconcile.resume(services, deal, by_probe=True)
             return Done()
         case Refused():
             return await _refused(services, job, step, answer)
         case AccountRefused():
-            return await _pause(services, job, deal, answer, unsure=step.was_unsure)
+            return await _pause(services, job, deal, answer, settles=None if step.was_unsure else step.task.sends)
         case Busy():
             await _not_made(services, job, step)
             return Retry("provider_busy", _bounded(answer.retry_after))
@@ -281,14 +292,22 @@ def _bounded(wait: timedelta | None) -> timedelta | None:
     return None if wait is None else min(wait, schedule.LONGEST_PAUSE)
 
 
-async def _made(services: Services, job: Job, answer: Created | AlreadyExists) -> None:
-    """Record that the provider has the task; a callback may have told us more already."""
+async def _made(services: Services, job: Job, answer: Created | AlreadyExists) -> bool:
+    """
+    Record that the provider has the task; a callback may have told us more already.
+
+    False where the reply names another task of ours, which says nothing of this one.
+    """
     async with services.database.transaction() as conn:
         locked = await tasks.lock(conn, advance.task_of(job))
         if locked is None:
-            return
-        task = locked.task
+            return True
+        task, deal = locked.task, services.deals[locked.task.account]
         made = answer.provider_task_id if isinstance(answer, Created) else None
+        if await repeat.is_anothers(conn, task, made):
+            told = [Event(task.id, "task.cross_wired", {"other_provider_task_id": made})]
+            await change.commit(conn, deal, locked, replace(task, attention="cross_wired"), told)
+            return False
         after = replace(task, unsure=False, provider_task_id=task.provider_task_id or made)
         story = []
         if made is not None and after.provider_task_id != made:
@@ -302,7 +321,8 @@ async def _made(services: Services, job: Job, answer: Created | AlreadyExists) -
             after = replace(after, state=decision.state)
             if decision.event is not None:
                 story.append(Event(task.id, decision.event, {"provider_task_id": made or "", "send": task.sends}))
-        await change.commit(conn, services.deals[task.account], locked, after, story)
+        await change.commit(conn, deal, locked, after, story)
+    return True
 
 
 async def _refused(services: Services, job: Job, step: _Send, answer: Refused) -> Outcome:
@@ -321,6 +341,9 @@ async def _refused(services: Services, job: Job, step: _Send, answer: Refused) -
         decision = lifecycle.follow(locked.task, Seen.REFUSED)
         if decision.event is None:
             return Done()
+        if locked.task.sends != step.task.sends:
+            # Another worker took this one for dead, and what became of its create is not known yet.
+            return Retry("overtaken")
         detail = f"{answer.code}: {answer.message}" if answer.message else answer.code
         after = replace(locked.task, state=decision.state, reason="provider_refused", detail=detail, unsure=False)
         await change.commit(conn, deal, locked, after, [Event(after.id, decision.event, {"detail": detail})])
@@ -337,8 +360,10 @@ async def _not_made(services: Services, job: Job, step: _Send) -> None:
             await change.commit(conn, services.deals[step.task.account], locked, replace(locked.task, unsure=False))
 
 
-async def _pause(services: Services, job: Job, deal: Deal, answer: AccountRefused, *, unsure: bool) -> Outcome:
-    """Stop the account's submits; this one waits with the others."""
+async def _pause(
+    services: Services, job: Job, deal: Deal, answer: AccountRefused, *, settles: int | None = None
+) -> Outcome:
+    """Stop the account's submits; this one waits with the others. *settles*: the send which made nothing, it alone."""
     reason = "authentication" if answer.authentication else "account_refused"
     detail = f"{answer.code}: {answer.message}"
     async with services.database.transaction() as conn:
@@ -346,6 +371,7 @@ async def _pause(services: Services, job: Job, deal: Deal, answer: AccountRefuse
         if locked is None or locked.task.state not in change.BEFORE_SENT:
             return Done()
         told = [Event(locked.task.id, "task.held", {"reason": reason, "detail": detail})]
+        unsure = locked.task.unsure and settles != locked.task.sends
         await change.commit(conn, deal, locked, replace(locked.task, unsure=unsure), told)
         await change.pause(conn, deal, reason, detail)
         await jobs.hold(conn, job)
@@ -363,7 +389,6 @@ async def _hear(services: Services, job: Job, deal: Deal, report: Report) -> Out
         outcome = await advance.hear(changes, deal, Locked(after, locked.now), report, Trust.CONFIRMED)
         await changes.write()
         heard = await tasks.lock(conn, locked.task.id)
-    if heard is None or heard.task.state not in change.BEFORE_SENT:
-        return Done()
-    await reconcile.unanswered(services, deal, locked.task.id)
-    return Retry(outcome)
+        if heard is None or heard.task.state not in change.BEFORE_SENT:
+            return Done()
+        return Done() if await _is_overdue(conn, deal, heard, probed=True) else Retry(outcome)

@@ -21,13 +21,15 @@ from typing import Final, Protocol
 
 import structlog
 
-from receiver.core.errors import ReceiverError
+from receiver.core.errors import Misconfigured, ReceiverError
 from receiver.local import child
 from receiver.local.child import DEFAULT_WATCH, Child, Launch, Watch
 from receiver.local.postgres import never
 
 #: One that ran this long before it died is started again at once.
 STABLE: Final = timedelta(seconds=5)
+#: One that lived for longer was not starting any more.
+LONGEST_START: Final = timedelta(minutes=1)
 BACKOFF_FIRST: Final = timedelta(seconds=0.1)
 BACKOFF_LAST: Final = timedelta(seconds=5)
 #: From the request to stop: SIGKILL for web and workers that still run.
@@ -73,6 +75,8 @@ class ChildSpec:
     argv: Sequence[str]
     #: Added to our own environment.
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    #: The exit status by which it says that it cannot run as it is set up; None: it says no such thing.
+    hopeless: int | None = None
 
 
 class Program:
@@ -97,6 +101,11 @@ class Program:
         """Say whether it runs."""
         return self.process is not None and self.process.alive()
 
+    def hopeless(self) -> bool:
+        """Say whether it has ended, and no other start can help."""
+        status = None if self.process is None else self.process.poll()
+        return status is not None and status == self._spec.hopeless
+
     def stop(self, limit: timedelta = CHILDREN_STOP) -> None:
         """Ask it to stop, and kill it when *limit* is over."""
         if self.process is not None:
@@ -110,10 +119,19 @@ class _Kept:
     service: Service
     #: Deaths and failed starts in quick succession.
     failures: int = 0
+    #: It has done its work once: a start that fails ends earlier, and with a status of its own.
+    ran: bool = False
     #: `time.monotonic` of the last start.
     started: float = 0.0
     #: When to start it again; None while it runs.
     due: float | None = None
+
+    def never_will(self) -> bool:
+        """Tell of one that has ended whether it has never run, and says that it cannot."""
+        status = None if self.service.process is None else self.service.process.poll()
+        lived = time.monotonic() - self.started
+        self.ran = self.ran or status is None or status <= 0 or lived > LONGEST_START.total_seconds()
+        return not self.ran and isinstance(self.service, Program) and self.service.hopeless()
 
     def fail(self, now: float) -> None:
         """Note a death or failed start: again at once the first time, then ever later."""
@@ -159,6 +177,7 @@ class Supervisor:
 
         Raises:
             ReceiverError: Something could not be started the first time; all the others were stopped.
+            Misconfigured: The same of a program that says so by its exit status.
         """
         with self._signals() as wait:
             try:
@@ -190,10 +209,18 @@ class Supervisor:
             log.info("child.started", name=kept.service.name, pid=process.pid)
 
     def _mend(self) -> None:
-        """Start again what died, once its pause is over; services come first."""
+        """
+        Start again what died, once its pause is over; services come first.
+
+        Raises:
+            Misconfigured: A program has never run, and says that it never will. One that has run is tried again: the
+                others work on meanwhile, and what keeps it from running now may be mended without us.
+        """
         for kept in self._all():
             if kept.due is None and not kept.service.alive():
                 log.warning("child.died", **_facts(kept.service))
+                if kept.never_will():
+                    raise Misconfigured(f"{kept.service.name} cannot run as it is set up; it has said why")
                 kept.fail(time.monotonic())
             if kept.due is not None and time.monotonic() >= kept.due and not self._stopping():
                 self._try_again(kept)

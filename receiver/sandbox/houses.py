@@ -174,7 +174,7 @@ _SHOPS_WORDS: Final = MappingProxyType(
 _ALL: Final = (
     House(
         name=KLING,
-        about="the official API (providers.md 2); also without a house in the path",
+        about="the official API; also without a house in the path",
         paths={"/v1/audio/text-to-audio": Product.SOUND, "/v1/audio/video-to-audio": Product.VIDEO_SOUND},
         key_pair=True,
         link_seconds=MONTH,
@@ -182,7 +182,7 @@ _ALL: Final = (
     House(
         name="cometapi",
         # That ids have to be unique is documented, that a repeat is refused is not: [INF].
-        about="Kling's callbacks passed through, signed with the reseller's secret (providers.md 3.2, 3.5)",
+        about="Kling's callbacks passed through, signed with the reseller's secret",
         paths=_RESOLD,
         fields={Product.VIDEO_SOUND: _VIDEO_ONLY},
         seconds=Seconds.WHOLE,
@@ -195,7 +195,7 @@ _ALL: Final = (
     ),
     House(
         name="deerapi",
-        about="as cometapi, without signatures (providers.md 3.3)",
+        about="as cometapi, without signatures",
         paths=_RESOLD,
         fields={Product.VIDEO_SOUND: _VIDEO_ONLY},
         seconds=Seconds.WHOLE,
@@ -208,7 +208,7 @@ _ALL: Final = (
     ),
     House(
         name="kkiai",
-        about="rewritten ids, bare replies, callbacks forwarded without their audios (providers.md 3.4, 4.3)",
+        about="rewritten ids, bare replies, callbacks forwarded without their audios",
         paths=_RESOLD,
         seconds=Seconds.TEXT,
         ids=Ids.PREFIXED,
@@ -223,7 +223,7 @@ _ALL: Final = (
     ),
     House(
         name="kling-videos",
-        about="video to audio as the third-party note has it: only a video comes back (providers.md D1)",
+        about="video to audio as the third-party note has it: only a video comes back",
         paths={"/v1/videos/video-to-audio": Product.VIDEO_SOUND_VIDEO},
         # The note calls the id the client's own and says nothing of repeats: [INF].
         external_ids=ExternalIds.FOUND,
@@ -231,7 +231,7 @@ _ALL: Final = (
     ),
     House(
         name="kling-text2video",
-        about="sound in generated video, by the legacy and by the new standard (providers.md 2.2, 2.4)",
+        about="sound in generated video, by the legacy and by the new standard",
         paths={"/v1/videos/text2video": Product.VIDEO, "/text-to-video/kling-2.6": Product.NEW_VIDEO},
         key_pair=True,
         batches=True,
@@ -239,7 +239,7 @@ _ALL: Final = (
     ),
     House(
         name="new-api",
-        about="a gateway that wraps Kling's answers and drops external ids (providers.md 4.1, 6.10)",
+        about="a gateway that wraps Kling's answers and drops external ids",
         paths={**_RESOLD, "/kling/v1/videos/text2video": Product.VIDEO},
         ids=Ids.GATEWAY,
         external_ids=ExternalIds.IGNORED,
@@ -254,7 +254,7 @@ _ALL: Final = (
     ),
     House(
         name="soundshop",
-        about="an invented reseller: code 200, words of its own, callbacks for the end alone (providers.md 4.4)",
+        about="an invented reseller: code 200, words of its own, callbacks for the end alone",
         paths={"/api/kling/text-to-audio": Product.SOUND},
         external_ids=ExternalIds.IGNORED,
         ok=200,

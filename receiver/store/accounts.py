@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from receiver.core.errors import Misconfigured
-from receiver.core.model import AccountId, Verdict
+from receiver.core.model import AccountId, TaskId, Verdict
+from receiver.store import jobs
 from receiver.store.db import Connection, every, one
 
 
@@ -18,13 +20,21 @@ class Pause:
     paused_reason: str | None
     paused_detail: str | None
     paused_at: datetime | None
-    #: When a probe last asked whether the provider takes the account again.
+    #: When it was last tried whether the provider takes the account again.
     probed_at: datetime | None = None
+    #: The one task that is sent all the same; read under the lock alone.
+    probe_task: TaskId | None = None
+    #: Nothing has tried it for a minute; read under the lock alone.
+    probe_due: bool = False
 
     @property
     def by_hand(self) -> bool:
         """Whether only a person may end it."""
         return self.paused_reason == "paused_by_operator"
+
+    def stops(self, task: TaskId) -> bool:
+        """Return whether *task* must wait for the end of the pause."""
+        return self.paused_at is not None and self.probe_task != task
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +54,16 @@ ON CONFLICT (id) DO UPDATE SET dialect = account.dialect
 RETURNING dialect
 """
 
-UNKNOWN: Final = """
--- store.accounts.missing: accounts with open tasks that are not configured
-SELECT DISTINCT account FROM task WHERE due_at IS NOT NULL AND NOT account = ANY(%(known)s)
+IN_USE: Final = """
+-- store.accounts.in_use: what the open tasks are of
+SELECT DISTINCT account, kind FROM task WHERE due_at IS NOT NULL ORDER BY account, kind
 """
 
 LOCK: Final = """
 -- store.accounts.lock: slots are taken and given back under it
-SELECT paused_reason, paused_detail, paused_at FROM account WHERE id = %(id)s FOR NO KEY UPDATE
+SELECT paused_reason, paused_detail, paused_at, probe_task,
+       coalesce(greatest(probed_at, paused_at) < now() - interval '1 minute', false) AS probe_due
+  FROM account WHERE id = %(id)s FOR NO KEY UPDATE
 """
 
 GET: Final = """
@@ -61,28 +73,51 @@ SELECT paused_reason, paused_detail, paused_at, probed_at FROM account WHERE id 
 
 PAUSE: Final = """
 -- store.accounts.pause: the first reason stays
-UPDATE account SET paused_reason = %(reason)s, paused_detail = %(detail)s, paused_at = now()
+UPDATE account SET paused_reason = %(reason)s, paused_detail = %(detail)s, paused_at = now(), probe_task = NULL
  WHERE id = %(id)s AND paused_at IS NULL
 """
 
 PAUSE_BY_HAND: Final = """
 -- store.accounts.pause_by_hand: a person's word replaces a reason that a probe could end
-UPDATE account SET paused_reason = 'paused_by_operator', paused_detail = NULL, paused_at = now()
+UPDATE account SET paused_reason = 'paused_by_operator', paused_detail = NULL, paused_at = now(), probe_task = NULL
  WHERE id = %(id)s AND paused_reason IS DISTINCT FROM 'paused_by_operator'
 """
 
 PROBE: Final = """
--- store.accounts.due_for_probe: paused accounts that nobody has asked about for a minute; the caller asks
+-- store.accounts.due_for_probe: accounts whose key is refused that nobody has asked about for a minute; the caller asks
 UPDATE account SET probed_at = now()
- WHERE id IN (SELECT id FROM account WHERE paused_at IS NOT NULL AND paused_reason <> 'paused_by_operator'
-                 AND coalesce(probed_at, paused_at) < now() - interval '1 minute' FOR NO KEY UPDATE SKIP LOCKED)
+ WHERE id IN (SELECT id FROM account WHERE paused_reason = 'authentication' AND id = ANY(%(askable)s)
+                 AND greatest(probed_at, paused_at) < now() - interval '1 minute' FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING id
+"""
+
+RELEASE_PROBE: Final = """
+-- store.accounts.release_probe: one held task tries a paused account: the longest waiting of those that were refused;
+-- else of those that need a slot, where there is one; else one that is asked after before it is sent; the caller holds
+-- the account's lock
+WITH sent AS (
+    SELECT job.id, job.subject, task.unsure
+      FROM task JOIN job ON job.kind = 'submit' AND job.subject = task.id AND job.held
+     WHERE task.account = %(id)s AND task.state = 'submitting'
+     ORDER BY task.unsure, job.deliver_by, job.id LIMIT 1 FOR UPDATE OF job SKIP LOCKED
+), waiting AS (
+    SELECT id, subject FROM job
+     WHERE held AND account = %(id)s AND %(has_room)s AND NOT EXISTS (SELECT FROM sent WHERE NOT unsure)
+       AND NOT EXISTS (SELECT FROM task WHERE task.id = job.subject AND task.state = 'submitting')
+     ORDER BY deliver_by, id LIMIT 1 FOR UPDATE SKIP LOCKED
+), front AS (
+    SELECT id, subject FROM waiting UNION ALL
+    SELECT id, subject FROM sent WHERE NOT EXISTS (SELECT FROM waiting)
+), marked AS (
+    UPDATE account SET probed_at = now(), probe_task = front.subject FROM front WHERE account.id = %(id)s
+)
+UPDATE job SET held = false, state = 'ready', run_at = now() FROM front WHERE job.id = front.id
 """
 
 RESUME: Final = """
 -- store.accounts.resume: submits go on
-UPDATE account SET paused_reason = NULL, paused_detail = NULL, paused_at = NULL WHERE id = %(id)s
-   AND paused_at IS NOT NULL
+UPDATE account SET paused_reason = NULL, paused_detail = NULL, paused_at = NULL, probe_task = NULL
+ WHERE id = %(id)s AND paused_at IS NOT NULL
 """
 
 
@@ -111,9 +146,9 @@ async def enrol(conn: Connection, account: AccountId, dialect: str) -> None:
         raise Misconfigured(f"account {account} was made with the dialect {known}; give the new one another name")
 
 
-async def missing(conn: Connection, known: list[AccountId]) -> list[AccountId]:
-    """Return accounts with open tasks that are not among *known*."""
-    return [row["account"] for row in await every(conn, UNKNOWN, {"known": known})]
+async def in_use(conn: Connection) -> list[tuple[AccountId, str]]:
+    """Return the accounts that have open tasks, each with the kinds of these."""
+    return [(row["account"], row["kind"]) for row in await every(conn, IN_USE)]
 
 
 async def lock(conn: Connection, account: AccountId) -> Pause:
@@ -141,9 +176,22 @@ async def resume(conn: Connection, account: AccountId) -> bool:
     return (await conn.execute(RESUME, {"id": account})).rowcount > 0
 
 
-async def due_for_probe(conn: Connection) -> list[AccountId]:
-    """Return paused accounts that this caller shall ask about, at most once a minute among all processes."""
-    return [row["id"] for row in await every(conn, PROBE)]
+async def due_for_probe(conn: Connection, askable: Collection[AccountId]) -> list[AccountId]:
+    """Return those of *askable* whose key is refused and that this caller shall ask about: each once a minute."""
+    return [row["id"] for row in await every(conn, PROBE, {"askable": list(askable)})]
+
+
+async def release_probe(conn: Connection, account: AccountId, *, has_room: bool) -> int:
+    """
+    Let one held task try a paused account; return how many were let go, 1 at the most.
+
+    *has_room*: one may be taken that has no slot at the provider yet. The caller
+    holds the account's lock and has seen that a probe is due.
+    """
+    released = (await conn.execute(RELEASE_PROBE, {"id": account, "has_room": has_room})).rowcount
+    if released:
+        await conn.execute(jobs.WAKE)
+    return released
 
 
 async def note_test(conn: Connection, account: AccountId, verdict: Verdict, secret: str | None) -> None:

@@ -34,6 +34,11 @@ _NOTICE_LOSS: Final = {
     "keepalives_count": "2",
     "tcp_user_timeout": "15000",
 }
+#: Prepared statements that are gone, or there already, are those of a pooler that mixes them up.
+_NOT_NOW: Final = (
+    *(psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError),
+    *(errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement, PoolTimeout),
+)
 #: No network call is made while a connection is lent, so only a database that hangs takes longer.
 LONGEST: Final = timedelta(seconds=20)
 #: How long a caller waits for a free connection before it hears that the database is unavailable.
@@ -75,7 +80,7 @@ async def translated() -> AsyncIterator[None]:
         raise DataRefused(type(exc).__name__) from exc
     except TimeoutError as exc:
         raise StoreUnavailable("the database does not answer") from exc
-    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, PoolTimeout) as exc:
+    except _NOT_NOW as exc:
         raise StoreUnavailable(type(exc).__name__) from exc
 
 
@@ -113,7 +118,9 @@ def conninfo(url: str) -> str:
     try:
         return make_conninfo("", **{**_NOTICE_LOSS, **conninfo_to_dict(url)})
     except psycopg.ProgrammingError:
-        raise Misconfigured("the database URL is not like postgresql://user:password@host/database") from None
+        raise Misconfigured(
+            "RECEIVER_DATABASE_URL is not like postgresql://user:password@host/database, or has an unknown option"
+        ) from None
 
 
 class Database:

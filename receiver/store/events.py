@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from receiver.core.model import TaskId
-from receiver.store.db import Connection, every, records
+from receiver.store.db import Connection, every, one, records
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,11 @@ OF: Final = """
 SELECT id, at, type, data FROM event WHERE task_id = %(task)s ORDER BY id
 """
 
+LAST: Final = """
+-- store.events.last: what was told last under a name
+SELECT data FROM event WHERE task_id = %(task)s AND type = %(type)s ORDER BY id DESC LIMIT 1
+"""
+
 
 async def add(conn: Connection, events: Sequence[Event]) -> None:
     """Append *events* in their order; the caller commits."""
@@ -52,3 +57,9 @@ async def add(conn: Connection, events: Sequence[Event]) -> None:
 async def of(conn: Connection, task: TaskId) -> list[Told]:
     """Return all events of *task*, the oldest first."""
     return [Told(**row) for row in await every(conn, OF, {"task": task})]
+
+
+async def last(conn: Connection, task: TaskId, name: str) -> Mapping[str, Any] | None:
+    """Return the data of the last event of *task* that is called *name*; None when there is none."""
+    row = await one(conn, LAST, {"task": task, "type": name})
+    return None if row is None else row["data"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from typing import Final
 
@@ -90,14 +92,9 @@ def migrate(database_url: str) -> list[str]:
         MigrationChanged: A file is not what it was when it was applied.
         Misconfigured: Its user lacks a right, or what is in it is not ours.
     """
-    try:
-        with psycopg.connect(conninfo(database_url), autocommit=True) as conn:
-            _prepare(conn)
-            return [name for name, text in migrations().items() if _apply(conn, name, text)]
-    except psycopg.errors.InsufficientPrivilege as exc:
-        raise Misconfigured("the database user may not do that; it needs all rights on its own schema") from exc
-    except psycopg.OperationalError as exc:
-        raise StoreUnavailable(type(exc).__name__) from exc
+    with _connected(database_url) as conn:
+        _prepare(conn)
+        return [name for name, text in migrations().items() if _apply(conn, name, text)]
 
 
 def pending(database_url: str) -> list[str]:
@@ -108,17 +105,29 @@ def pending(database_url: str) -> list[str]:
         StoreUnavailable: The database did not answer.
         DatabaseNewer: It has what this program does not know.
         MigrationChanged: A file is not what it was when it was applied.
-        Misconfigured: Its user lacks a right.
+        Misconfigured: Its user lacks a right, or what is in it is not ours.
     """
-    try:
-        with psycopg.connect(conninfo(database_url), autocommit=True) as conn:
-            row = conn.execute(EXISTS).fetchone()
-            applied = _applied(conn) if row and row[0] else set()
-    except psycopg.errors.InsufficientPrivilege as exc:
-        raise Misconfigured("the database user may not do that; it needs all rights on its own schema") from exc
-    except psycopg.OperationalError as exc:
-        raise StoreUnavailable(type(exc).__name__) from exc
+    with _connected(database_url) as conn:
+        row = conn.execute(EXISTS).fetchone()
+        applied = _applied(conn) if row and row[0] else set()
     return [name for name in migrations() if name not in applied]
+
+
+@contextmanager
+def _connected(database_url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """Lend a connection that prepares no statements: not every pooler of transactions can do with them."""
+    try:
+        with psycopg.connect(conninfo(database_url), autocommit=True, prepare_threshold=None) as conn:
+            yield conn
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise Misconfigured("the database user may not do that; GRANT it all rights on our tables and schema") from exc
+    except psycopg.ProgrammingError as exc:
+        raise Misconfigured(
+            f"what is in the database is not receiver's ({exc.diag.message_primary}); "
+            "give receiver a database of its own, which nobody else changes"
+        ) from exc
+    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as exc:
+        raise StoreUnavailable(type(exc).__name__) from exc
 
 
 def _prepare(conn: psycopg.Connection[tuple[object, ...]]) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from receiver.core.model import AccountId
-from receiver.store.db import Connection, every, one
+from receiver.store.db import Connection, one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +96,6 @@ INSERT INTO pace (account, lowered_to, lowered_until) VALUES (%(account)s, %(lim
 ON CONFLICT (account) DO UPDATE SET lowered_to = excluded.lowered_to, lowered_until = excluded.lowered_until
 """
 
-LIMITS: Final = """
--- store.pace.all_of: the accounts that something slows
-SELECT account, failures >= %(patience)s OR open_until > now() AS is_open FROM pace
-"""
-
 
 async def standing(conn: Connection, account: AccountId, *, patience: int) -> Pace:
     """Return what slows *account* now; *patience* failures in a row open its circuit."""
@@ -154,9 +149,3 @@ async def rest(conn: Connection, account: AccountId, wait: timedelta, reason: st
 async def lower(conn: Connection, account: AccountId, limit: int, span: timedelta) -> None:
     """Let at most *limit* tasks of *account* be in flight for *span*."""
     await conn.execute(LOWER, {"account": account, "limit": limit, "span": span})
-
-
-async def open_circuits(conn: Connection, *, patience: int) -> set[AccountId]:
-    """Return the accounts for which nothing is sent now, or one request tries."""
-    rows = await every(conn, LIMITS, {"patience": patience})
-    return {AccountId(row["account"]) for row in rows if row["is_open"]}

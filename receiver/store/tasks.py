@@ -96,6 +96,14 @@ AT_PROVIDER: Final = """
 SELECT id FROM task WHERE account = %(account)s AND provider_task_id = %(provider_task_id)s LIMIT 1
 """
 
+FOR_ANOTHER: Final = """
+-- store.tasks.is_made_for_another: whether the provider made its task, not long ago, for another task of ours
+SELECT FROM task
+ WHERE account = %(account)s AND provider_task_id = %(provider_task_id)s AND id <> %(task)s AND NOT adopted
+   AND coalesce(last_sent_at, created_at) > now() - %(within)s
+ LIMIT 1
+"""
+
 LOCK: Final = """
 -- store.tasks.lock: each change of tasks or their assets begins here, in one order for all
 SELECT *, now() AS read_at FROM task WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE
@@ -197,6 +205,12 @@ async def at_provider(conn: Connection, account: AccountId, provider_task_id: st
     """Return the task of ours that the provider calls *provider_task_id*."""
     row = await one(conn, AT_PROVIDER, {"account": account, "provider_task_id": provider_task_id})
     return None if row is None else TaskId(row["id"])
+
+
+async def is_made_for_another(conn: Connection, task: Task, provider_task_id: str, *, within: timedelta) -> bool:
+    """Return whether another task of the same account, sent *within* this time, is the one of that name."""
+    params = {"account": task.account, "task": task.id, "provider_task_id": provider_task_id, "within": within}
+    return await one(conn, FOR_ANOTHER, params) is not None
 
 
 async def earlier(conn: Connection, owner: str, keys: Sequence[str]) -> dict[str, Earlier]:

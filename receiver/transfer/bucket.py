@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal
 from urllib.parse import urlsplit
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from receiver.core.errors import BucketMismatch, BucketUnavailable, NotFound
 from receiver.core.model import Format, TaskId
@@ -113,13 +113,23 @@ class _Conflict(Exception):
 
 
 class Bucket:
-    """One bucket; one per process. *clock* gives the aware UTC time that URLs are signed with."""
+    """
+    One bucket; one per process. *clock* gives the aware UTC time that URLs are signed with.
+
+    Raises:
+        Misconfigured: There are no keys, or the endpoint, the region or the bucket's name is none.
+        BucketUnavailable: Whoever gives the keys did not answer.
+    """
 
     def __init__(self, config: BucketConfig, *, clock: Callable[[], datetime] | None = None) -> None:
         self._config = config
         self._clock = clock or _utc_now
         self._s3 = S3(config)
-        self._presigner = _presigner(self._s3, config)
+        try:
+            self._presigner = _presigner(self._s3, config)
+        except BotoCoreError as exc:
+            self._s3.close()
+            raise probes.refused(self._s3, exc) from exc
 
     @property
     def public(self) -> bool:

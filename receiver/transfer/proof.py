@@ -37,7 +37,6 @@ PROBE_PREFIX: Final = ".probe/"
 #: By the server's clock.
 _ABANDONED: Final = timedelta(hours=1)
 _LEFTOVERS: Final = 100
-_SETUP_ERRORS: Final = (NoCredentialsError, PartialCredentialsError, ParamValidationError, InvalidRegionError)
 _BUCKET_EXISTS: Final = frozenset({"BucketAlreadyExists", "BucketAlreadyOwnedByYou"})
 #: Regions that are no place to name when a bucket is made.
 _PLACELESS: Final = frozenset({"us-east-1", "auto", ""})
@@ -80,14 +79,22 @@ def prove(s3: S3, *, region: str, create: bool) -> Proof:
         _ensure_bucket(s3, region=region, create=create)
         _clear_leftovers(s3)
         return _Probe(s3).run()
-    except ClientError as exc:
-        if status_of(exc) >= _SERVER_ERROR or status_of(exc) in (0, _TOO_MANY):
-            raise BucketUnavailable(f"the bucket answered {status_of(exc)} {code_of(exc)}") from exc
-        raise Misconfigured(f"bucket {s3.bucket!r}: the server answered {status_of(exc)} {code_of(exc)}") from exc
-    except _SETUP_ERRORS as exc:
-        raise Misconfigured(f"bucket {s3.bucket!r}: {exc}") from exc
-    except BotoCoreError as exc:
-        raise BucketUnavailable(f"the bucket did not answer: {type(exc).__name__}") from exc
+    except (ClientError, BotoCoreError) as exc:
+        raise refused(s3, exc) from exc
+
+
+def refused(s3: S3, exc: ClientError | BotoCoreError) -> Misconfigured | BucketUnavailable:
+    """Return what a failure at start means: the set-up must be changed, or it may work later."""
+    match exc:
+        case ClientError() if status_of(exc) >= _SERVER_ERROR or status_of(exc) in (0, _TOO_MANY):
+            return BucketUnavailable(f"the bucket answered {status_of(exc)} {code_of(exc)}")
+        case ClientError():
+            return Misconfigured(f"bucket {s3.bucket!r}: the server answered {status_of(exc)} {code_of(exc)}")
+        case ParamValidationError():
+            return Misconfigured(f"{s3.bucket!r} is no name that a bucket can have")
+        case NoCredentialsError() | PartialCredentialsError() | InvalidRegionError():
+            return Misconfigured(f"bucket {s3.bucket!r}: {exc}")
+    return BucketUnavailable(f"the bucket did not answer: {type(exc).__name__}")
 
 
 def _ensure_bucket(s3: S3, *, region: str, create: bool) -> None:

@@ -21,6 +21,7 @@ import httpcore
 from receiver import telemetry
 from receiver.core.errors import FetchBlocked, Misconfigured, ProviderUnreachable
 from receiver.core.model import Account
+from receiver.dialects.answers import REQUEST_ID_HEADERS
 from receiver.dialects.wire import WireRequest
 from receiver.transfer.client import TRANSPORT_ERRORS, GuardedClient, guarded_client, headers_of
 from receiver.transfer.guard import FetchPolicy, target_of
@@ -49,6 +50,8 @@ class WireAnswer:
     retry_after: timedelta | None = None
     #: The provider's clock, to the second (UTC); None where it does not say.
     date: datetime | None = None
+    #: The header in which the provider names the request, as sent; None where it does not.
+    request_id: str | None = None
 
 
 class ProviderClient:
@@ -161,6 +164,7 @@ async def _exchange(
             body=await _body(response),
             retry_after=_retry_after(said),
             date=_date(said),
+            request_id=next((said[name] for name in REQUEST_ID_HEADERS if name in said), None),
         )
 
 

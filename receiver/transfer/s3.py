@@ -184,7 +184,7 @@ def connect(config: BucketConfig) -> tuple[boto3.session.Session, S3Client]:
         session = _session(config)
         return session, session.client("s3", endpoint_url=config.endpoint, config=_settings(config))
     except (BotoCoreError, ValueError) as exc:
-        raise Misconfigured(f"the bucket's endpoint, region or profile: {exc}") from exc
+        raise Misconfigured(f"RECEIVER_S3_ENDPOINT, RECEIVER_S3_REGION or the profile of AWS: {exc}") from exc
 
 
 def _settings(config: BucketConfig) -> Config:

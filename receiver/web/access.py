@@ -45,6 +45,8 @@ _FIELDS: Final = "receiver.fields"
 _CUT: Final = "cut"
 #: What became of a request that was not sent whole.
 LEFT: Final = "left"
+#: The same of one whose sender stays, in silence; an error's code.
+STALLED: Final = "request_timeout"
 
 
 class AccessLog:
@@ -89,6 +91,12 @@ def note(scope: Scope, outcome: str, fields: Sequence[str] = ()) -> None:
     scope[_FIELDS] = fields
 
 
+def noted(scope: Scope) -> str | None:
+    """Return what `note` was told last; None before."""
+    outcome: str | None = scope.get(_OUTCOME)
+    return outcome
+
+
 def route_of(scope: Scope) -> str:
     """Return the template of the route that took the request; "unknown" where none did."""
     return getattr(scope.get("route"), "path", UNKNOWN)
@@ -120,7 +128,9 @@ def _told(scope: Scope, status: int, seconds: float) -> None:
     _requests(method if method in _METHODS else "other", route, status).inc()
     outcome = scope.get(_OUTCOME)
     if route == _CALLBACKS:
-        _answers(outcome or _CUT).observe(seconds)
+        # The time that passed until we gave a sender up is none that it has waited for its answer.
+        if outcome != STALLED:
+            _answers(outcome or _CUT).observe(seconds)
     else:
         _durations(route).observe(seconds)
     failed = outcome is not None and (status >= _REFUSED or outcome == _CUT)

@@ -79,7 +79,9 @@ class AccountView(Given):
     paused_reason: str | None
     paused_detail: str | None
     paused_at: Moment | None
-    probed_at: Moment | None = Field(description="When the provider was last asked whether the pause may end")
+    probed_at: Moment | None = Field(
+        description="When it was last tried, by a question or a waiting task, whether the pause may end"
+    )
 
 
 class AccountList(Given):

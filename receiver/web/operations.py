@@ -22,6 +22,7 @@ from receiver.core.errors import (
     BucketUnavailable,
     Conflict,
     IdempotencyMismatch,
+    LimitTooSmall,
     MayChargeTwice,
     NotFound,
     NotRetryable,
@@ -86,7 +87,7 @@ OPERATIONS: Final = (
         example=examples.ORDER,
         headers=(IDEMPOTENCY_KEY,),
         gives={202: Reply("The task is durable", tasks.TaskView, (LOCATION,))},
-        problems=(IdempotencyMismatch, SpendLimit),
+        problems=(IdempotencyMismatch, LimitTooSmall, SpendLimit),
     ),
     Operation(
         name="tasks_create_all",
@@ -96,7 +97,7 @@ OPERATIONS: Final = (
         tag="tasks",
         takes=batch.BatchBody,
         gives={202: Reply("The tasks are durable, in the order of the batch", batch.BatchView)},
-        problems=(IdempotencyMismatch, SpendLimit),
+        problems=(IdempotencyMismatch, LimitTooSmall, SpendLimit),
     ),
     Operation(
         name="tasks_list",
@@ -116,7 +117,7 @@ OPERATIONS: Final = (
         takes=acts.AdoptBody,
         example=examples.ADOPTION,
         gives={202: _TASK},
-        problems=(AlreadyKnown, SpendLimit),
+        problems=(AlreadyKnown, LimitTooSmall, SpendLimit),
     ),
     Operation(
         name="tasks_show",

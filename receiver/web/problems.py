@@ -22,6 +22,7 @@ from receiver.core.errors import (
     FieldError,
     IdempotencyMismatch,
     InvalidInput,
+    LimitTooSmall,
     MalformedBody,
     NotFound,
     RangeUnsatisfiable,
@@ -40,6 +41,7 @@ log = structlog.get_logger(__name__)
 STATUS: Final[Mapping[type[ReceiverError], int]] = {
     InvalidInput: 422,
     IdempotencyMismatch: 422,
+    LimitTooSmall: 422,
     Conflict: 409,
     SpendLimit: 429,
     MalformedBody: 400,
@@ -57,6 +59,7 @@ TITLES: Final[Mapping[int, str]] = {
     401: "Not authorised",
     404: "Not found",
     405: "Method not allowed",
+    408: "The request did not come whole",
     409: "Not in this state",
     413: "The body is too large",
     416: "No such range",
@@ -73,6 +76,7 @@ PROBLEM_JSON: Final = "application/problem+json"
 _OTHERS: Final[Mapping[str, tuple[int, str]]] = {
     "malformed_request": (400, "What came is no HTTP request."),
     "method_not_allowed": (405, "This path is served, but not by this method; `Allow` names those that are."),
+    access.STALLED: (408, "The rest of the request did not come in time."),
     "head_too_large": (431, "Path and headers of the request are too large together."),
     "internal_error": (500, "Something broke here; the log tells more of it by the same `request_id`."),
 }
@@ -165,8 +169,10 @@ async def render_http(request: Request, error: Exception) -> Response:
 
 
 async def render_left(request: Request, error: Exception) -> Response:
-    """Note that the caller went away before its request was whole; nobody reads the answer."""
+    """Note that the caller went away before its request was whole, or fell silent; nobody reads this answer."""
     del error
+    if access.noted(request.scope) == access.STALLED:
+        return Response(status_code=_OTHERS[access.STALLED][0])
     access.note(request.scope, access.LEFT)
     return Response(status_code=400)
 
@@ -177,6 +183,14 @@ def unread(code: str) -> tuple[int, str, bytes]:
     request_id = access.new_id()
     log.info("request.refused", request_id=request_id, route=access.UNKNOWN, status=status, error=code)
     return status, request_id, _body(status, code, detail, request_id, route=access.UNKNOWN)
+
+
+def stalled(scope: Scope) -> tuple[int, str, bytes]:
+    """Refuse a request whose body stopped coming; `render_left` sees to its line. Return the same as `unread`."""
+    status, detail = _OTHERS[access.STALLED]
+    request_id = scope.setdefault(access.REQUEST_ID, access.new_id())
+    access.note(scope, access.STALLED)
+    return status, request_id, _body(status, access.STALLED, detail, request_id, route=access.route_of(scope))
 
 
 class CrashGuard:

@@ -14,7 +14,7 @@ from tests.cli.asking import Said, ask, ask_on_terminal
 from tests.cli.rig import Demo, until
 
 #: The first test waits for the whole service to start.
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 ORDER = ("sandbox", "text-to-audio", "prompt=rain", "duration:=3.0")
 API = "/v1/audio/text-to-audio"
@@ -36,7 +36,7 @@ def at_the_sandbox(kept: Demo) -> Iterator[httpx.Client]:
     environ = Path(f"/proc/{kept.pid_of('sandbox')}/environ").read_bytes().split(b"\0")
     key = next(each.partition(b"=")[2].decode() for each in environ if each.startswith(b"SANDBOX_API_KEY="))
     headers = {"Authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=kept.sandbox_url, headers=headers, trust_env=False) as client:
+    with httpx.Client(base_url=kept.sandbox_url, headers=headers, trust_env=False, timeout=60) as client:
         yield client
 
 

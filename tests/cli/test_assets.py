@@ -17,7 +17,7 @@ from tests.cli.rig import Demo
 from tests.transfer.servers import Exchange, RawHost
 
 #: The first test waits for the whole service to start.
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 #: Changes the answer of the service: its status, its headers and its body; None cuts nothing.
 Change = Callable[[Exchange, httpx.Response], bytes | None]
@@ -46,7 +46,7 @@ def through(kept: Demo, change: Change) -> RawHost:
         method, path, _ = exchange.line.split(" ")
         kinds = ("authorization", "range", "if-range")
         headers = {name: value for name, value in exchange.headers.items() if name in kinds}
-        with httpx.Client(base_url=kept.url) as client:
+        with httpx.Client(base_url=kept.url, timeout=60) as client:
             answer = client.request(method, path, headers=headers, content=exchange.body)
         head = [f"{name}: {value}" for name, value in answer.headers.items() if name != "content-length"]
         body = change(exchange, answer) if path.endswith("/content") else None
@@ -85,7 +85,8 @@ def test_the_files_of_a_task_are_listed_and_shown(kept: Demo) -> None:
     assert json.loads(ask(kept, "assets", "show", wav["id"], "--json").stdout)["sha256"] == wav["sha256"]
     shown = dict(line.split("\t") for line in ask(kept, "assets", "show", wav["id"]).stdout.splitlines())
     assert (shown["bytes"], shown["state"]) == (str(wav["bytes"]), "stored")
-    bytes_of = httpx.get(f"{kept.url}{shown['play_url']}" if shown["play_url"].startswith("/") else shown["play_url"])
+    link = f"{kept.url}{shown['play_url']}" if shown["play_url"].startswith("/") else shown["play_url"]
+    bytes_of = httpx.get(link, timeout=60)
     assert hashlib.sha256(bytes_of.content).hexdigest() == wav["sha256"]
     table = ask_on_terminal(kept, "assets", "list", "--task", task["id"])
     assert wav["sha256"][:8] in table

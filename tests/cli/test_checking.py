@@ -20,7 +20,7 @@ from tests.cli.asking import own_task
 from tests.cli.rig import Demo
 
 #: The first test waits for the whole service to start.
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.rig import Demo, environment
+from tests.cli.rig import Demo, environment, until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 #: Where the package is installed, as a person calls it.
 RECEIVER = str(Path(sys.executable).parent / "receiver")
@@ -43,7 +43,8 @@ def test_commands_options_states_and_kinds_are_completed(line: str, words: list[
 
 def test_accounts_are_those_of_the_service_and_none_when_it_is_away(kept: Demo) -> None:
     there = {"RECEIVER_URL": kept.url, "RECEIVER_API_KEY": kept.key}
-    assert offered("receiver tasks submit sand", there) == ["sandbox"]
+    # Nobody waits longer than a second for a word, and a busy machine may.
+    until(lambda: offered("receiver tasks submit sand", there) == ["sandbox"])
     for wrong in ({"RECEIVER_API_KEY": "rk_other"}, {"RECEIVER_API_KEY": ""}, {"RECEIVER_URL": "http://127.0.0.1:1"}):
         assert offered("receiver tasks submit sand", {**there, **wrong}) == []
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.rig import RECEIVER, Demo, environment, processes_of, until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 #: What the person who starts a demo may have set for a service of their own.
 FOREIGN = {

@@ -68,7 +68,7 @@ def service(kept: Demo) -> Iterator[api.Client]:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_a_task_of_a_slow_provider_is_asked_about_once_when_its_time_has_come(service: api.Client, kept: Demo) -> None:
     task = own_task(kept)
 

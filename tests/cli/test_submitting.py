@@ -17,7 +17,7 @@ from tests.cli.asking import Said
 from tests.cli.rig import Demo
 
 #: The first test waits for the whole service to start.
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 ORDER = ("sandbox", "text-to-audio", "prompt=rain", "duration:=3.0")
 TASK: dict[str, Any] = {"account": "sandbox", "kind": "text-to-audio", "input": {"prompt": "hail", "duration": 3.0}}

@@ -15,7 +15,7 @@ from tests.cli.asking import Said, own_task
 from tests.cli.rig import Demo, until
 
 #: The first test waits for the whole service to start.
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 TELLS = "  the service's log tells more of request {}"
 ORDER = ("sandbox", "text-to-audio", "prompt=rain", "duration:=3.0")

@@ -7,12 +7,14 @@ from typing import Any, Final
 
 import pytest
 
+from deploy import bucket
 from receiver.settings import FILE, is_secret, variables
 from tests.deploy.deployed_files import DEPLOY, ROOT, load
+from tests.transfer.stores import start_rclone
 
 COMPOSE: Final[dict[str, Any]] = load("compose.yaml")
 SERVICES: Final[dict[str, dict[str, Any]]] = COMPOSE["services"]
-OURS: Final = [name for name in SERVICES if name.startswith(("web-", "worker-", "migrate"))]
+OURS: Final = [name for name in SERVICES if name.startswith(("web-", "worker-", "migrate", "bucket"))]
 UNITS: Final = sorted((DEPLOY / "systemd").iterdir())
 NAMED: Final = re.compile(r"\b(?:RECEIVER|KLING|COMETAPI|DEERAPI|KKIAI)_[A-Z0-9_]+")
 
@@ -34,13 +36,16 @@ def test_only_settings_that_exist_are_named(file: Path) -> None:
     assert [name for name in named - clients if not is_setting(name)] == []
 
 
-def test_two_of_each_work_and_all_wait_for_the_migration() -> None:
+def test_two_of_each_work_and_all_wait_for_the_migration_and_the_bucket() -> None:
     assert [name for name in OURS if name.startswith("web-")] == ["web-1", "web-2"]
     assert [name for name in OURS if name.startswith("worker-")] == ["worker-1", "worker-2"]
     for name in OURS[:4]:
         assert SERVICES[name]["command"] == [name.split("-")[0]]
-        assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+        for first in ("migrate", "bucket"):
+            assert SERVICES[name]["depends_on"][first] == {"condition": "service_completed_successfully"}
     assert SERVICES["migrate"]["command"] == ["migrate"]
+    assert SERVICES["bucket"]["entrypoint"] == ["python", "/bucket.py"]
+    assert SERVICES["bucket"]["volumes"] == ["./bucket.py:/bucket.py:ro"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -50,11 +55,28 @@ def test_a_container_can_do_no_more_than_it_must(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory", "pids"}
-    assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
+    assert service["restart"] == ("no" if name in {"migrate", "bucket"} else "unless-stopped")
     assert "healthcheck" in service or name.startswith("web-")  # the image's own
     if name in {"database", "store"}:
         assert service["networks"] == ["inside"]
         assert "ports" not in service
+
+
+def test_the_bucket_is_made_once(tmp_path: Path) -> None:
+    server = start_rclone(tmp_path / "store")
+    try:
+        key = tmp_path / "key"
+        key.write_text(f"{server.secret_key}\n")
+        given = SERVICES["bucket"]["environment"] | {
+            "RECEIVER_S3_ENDPOINT": f"http://127.0.0.1:{server.port}",
+            "RECEIVER_S3_ACCESS_KEY": server.access_key,
+            "RECEIVER_S3_SECRET_KEY_FILE": str(key),
+        }
+        assert bucket.ensure(given)
+        assert [each.name for each in server.directory.iterdir() if each.name == "receiver"] == ["receiver"]
+        assert not bucket.ensure(given)
+    finally:
+        server.stop()
 
 
 def test_the_database_keeps_what_it_commits() -> None:

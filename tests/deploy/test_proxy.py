@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from typing import Final
@@ -16,6 +15,7 @@ from typing import Final
 import pytest
 
 from tests.deploy.deployed_files import DEPLOY
+from tests.system.deployment import free_port
 
 CADDYFILE: Final = (DEPLOY / "caddy" / "Caddyfile").read_text("utf-8")
 CADDY: Final = shutil.which("caddy")
@@ -38,13 +38,6 @@ def test_tokens_and_queries_are_masked(uri: str, told: str) -> None:
     found = re.search(r'request>uri regexp "(.+)" "\$\{1\}\*\*\*"', CADDYFILE)
     assert found is not None
     assert re.sub(found[1], lambda match: f"{match[1] or ''}***", uri) == told
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +75,7 @@ def answer(port: int, uri: str) -> int:
             return connection.getresponse().status
         except ConnectionRefusedError:
             assert time.monotonic() < deadline
+            time.sleep(0.05)
         finally:
             connection.close()
 

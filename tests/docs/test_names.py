@@ -25,10 +25,10 @@ from tools.documents.commands import options, tree
 #: Not ours, and why they stand in a document.
 FOREIGN = {
     "max_connections": "a setting of PostgreSQL",
+    "max_prepared_statements": "a setting of PgBouncer",
     "secrets_dir": "of pydantic-settings",
     "flow.change.commit": "a function by its module",
     "envelope.bare": "a key of a profile by its table",
-    "receiver.env.example": "a file below deploy/systemd",
     "/cometapi": "a path of the sandbox",
     "s3api": "a part of another server",
     "RECEIVER_CALLBACK_SECRETS_FILE": "a setting of its own, beside the files of secrets",

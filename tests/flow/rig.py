@@ -125,6 +125,10 @@ class Rig:
         """Let the five seconds between two questions be over."""
         await self.pass_time(task, "6 s", "last_polled_at")
 
+    async def stay_at_rest(self) -> None:
+        """Let a rest of some seconds that has begun outlast what a slow machine does meanwhile; `pass_rest` ends it."""
+        await self.sql("UPDATE pace SET open_until = open_until + interval '30 min' WHERE open_until > now()")
+
     async def pass_rest(self) -> None:
         """Let the time be over for which the account's provider is left alone."""
         await self.sql("UPDATE pace SET open_until = open_until - interval '1 hour'")
@@ -262,16 +266,18 @@ class Stage:
         world = Provider()
         await world.start()
         chosen = self.settings(**{"base_url": world.url} | account).model_copy(update=dict(settings or {}))
-        with structlog.testing.capture_logs() as logs:
-            async with open_services(chosen) as services:
-                intake = Intake(services)
-                keeping = asyncio.create_task(intake.run())
-                rig = Rig(services=services, world=world, intake=intake, logs=logs)
-                try:
-                    yield rig
-                    if judged:
-                        await rig.judge()
-                finally:
-                    keeping.cancel()
-                    await asyncio.wait({keeping})
-                    await world.stop()
+        try:
+            with structlog.testing.capture_logs() as logs:
+                async with open_services(chosen) as services:
+                    intake = Intake(services)
+                    keeping = asyncio.create_task(intake.run())
+                    rig = Rig(services=services, world=world, intake=intake, logs=logs)
+                    try:
+                        yield rig
+                        if judged:
+                            await rig.judge()
+                    finally:
+                        keeping.cancel()
+                        await asyncio.wait({keeping})
+        finally:
+            await world.stop()

@@ -80,9 +80,9 @@ def test_no_probe_asks_after_an_account_that_was_paused_by_hand(stage: Stage) ->
 
 def test_a_pause_by_hand_replaces_one_that_a_probe_would_end(stage: Stage) -> None:
     async def story(rig: Rig) -> None:
-        rig.world.creates = [envelope(1102, "no money", status=429)]
+        rig.world.creates = [envelope(1000, "who", status=401)]
         await held(rig, 1)
-        assert (await account.all_of(rig.services))[0].pause.paused_reason == "account_refused"
+        assert (await account.all_of(rig.services))[0].pause.paused_reason == "authentication"
         told = await account.pause(rig.services, ACCOUNT)
         assert (told.pause.by_hand, told.pause.paused_detail) == (True, None)
         await rig.sql(PROBE_IS_DUE)
@@ -95,7 +95,7 @@ def test_a_pause_by_hand_replaces_one_that_a_probe_would_end(stage: Stage) -> No
 
 def test_a_pause_by_hand_during_a_probe_outlasts_it(stage: Stage) -> None:
     async def story(rig: Rig) -> None:
-        rig.world.creates = [envelope(1102, "no money", status=429)]
+        rig.world.creates = [envelope(1000, "who", status=401)]
         await held(rig, 1)
 
         async def pause(_: Seen) -> None:

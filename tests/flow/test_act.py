@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final
 
 import pytest
@@ -249,6 +250,43 @@ def test_a_rejected_task_that_is_retried_is_asked_after_and_then_sent_once_more(
         assert [each.json["external_task_id"] for each in rig.world.made()] == [str(task)] * 2
         assert [each.method for each in rig.world.seen[:3]] == ["POST", "GET", "POST"]
         assert "task.retried" in await rig.story(task)
+
+    stage.play(story)
+
+
+def test_a_refused_create_that_is_retried_is_sent_at_once_after_the_question(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        task = await rejected(rig)
+        rig.world.queries = [unknown()]
+        await act.retry(rig.services, OWNER, task)
+        assert await rig.work(JobKind.SUBMIT) is not None
+        assert [each.method for each in rig.world.seen] == ["POST", "GET", "POST"]
+        assert (await rig.state(task))[0] is State.SUBMITTED
+
+    stage.play(story)
+
+
+def test_a_create_that_was_never_settled_may_still_arrive_after_a_retry(stage: Stage) -> None:
+    async def story(rig: Rig) -> None:
+        rig.world.creates = [CUT, created()]
+        rig.world.queries = [unknown()]
+        task = await rig.accept()
+        await rig.work(JobKind.SUBMIT)
+        await rig.overdue(task)
+        await rig.work(JobKind.SUBMIT)
+        assert await rig.state(task) == (State.EXPIRED, "create_unknown")
+        await rig.sql("UPDATE task SET last_sent_at = now()")
+        await rig.forget_spacing(task)
+        await act.retry(rig.services, OWNER, task)
+        settled = await rig.work(JobKind.SUBMIT)
+        assert settled is not None
+        assert settled.delay is not None
+        assert settled.delay > timedelta(seconds=10)
+        assert len(rig.world.made()) == 1
+        await rig.forget_spacing(task)
+        await rig.pass_time(task, "21 s", "last_sent_at")
+        await rig.work(JobKind.SUBMIT)
+        assert ((await rig.state(task))[0], len(rig.world.made())) == (State.SUBMITTED, 2)
 
     stage.play(story)
 

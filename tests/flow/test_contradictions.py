@@ -128,3 +128,7 @@ def test_d22_a_callback_for_a_task_that_nobody_knows_is_taken_and_kept_apart(sta
         assert await rig.sql("SELECT id FROM task") == []
 
     stage.play(story)
+
+
+def test_every_contradiction_of_what_the_service_does_has_a_test_named_after_it() -> None:
+    assert {int(name[6:8]) for name in globals() if name.startswith("test_d")} >= {3, 4, 19, 20, 21, 22}

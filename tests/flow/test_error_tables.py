@@ -7,6 +7,7 @@ from typing import Any, Final
 import pytest
 
 from receiver.core.model import AccountId, JobKind, State, TaskId
+from receiver.dialects.spec import catalog
 from receiver.flow import account, pace
 from receiver.flow.accept import Order, accept
 from tests.flow.rig import ACCOUNT, KEY, Rig, Stage
@@ -145,6 +146,10 @@ def test_each_row_of_the_error_table_for_creates(stage: Stage, dialect: str) -> 
         rig.faults -= {"job.dead"}
         for row in TABLES[dialect]:
             await create_row(rig, enforced=dialect in ENFORCED, row=row)
+        task = await fresh(rig)
+        rig.world.creates = [Reply(400, {"code": 1201, "message": f"External_task_id {task} already exists"})]
+        await rig.work(JobKind.SUBMIT)
+        assert ((await rig.state(task))[0], len(rig.world.seen)) == (State.SUBMITTED, 1), "an id that is there was made"
 
     stage.play(story, dialect=dialect, concurrency=100)
 
@@ -169,3 +174,7 @@ def test_no_row_of_the_error_table_moves_a_task_that_was_made(stage: Stage, dial
             await account.resume(rig.services, ACCOUNT)
 
     stage.play(story, dialect=dialect, concurrency=100)
+
+
+def test_every_packaged_profile_has_its_table_tried() -> None:
+    assert TABLES.keys() == catalog().keys() - {"sandbox"}

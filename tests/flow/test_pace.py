@@ -35,9 +35,15 @@ async def opened(rig: Rig) -> TaskId:
     return task
 
 
+async def opened_for_long(rig: Rig) -> TaskId:
+    task = await opened(rig)
+    await rig.stay_at_rest()
+    return task
+
+
 def test_an_open_circuit_sends_nothing_and_holds_creates(stage: Stage) -> None:
     async def story(rig: Rig) -> None:
-        task = await opened(rig)
+        task = await opened_for_long(rig)
         asked, made = len(rig.world.asked()), len(rig.world.made())
         waiting = await rig.accept()
         assert await rig.work(JobKind.SUBMIT) is None
@@ -55,7 +61,7 @@ def test_an_open_circuit_sends_nothing_and_holds_creates(stage: Stage) -> None:
 
 def test_one_request_of_all_tries_a_circuit_and_its_answer_closes_it(stage: Stage) -> None:
     async def story(rig: Rig) -> None:
-        task = await opened(rig)
+        task = await opened_for_long(rig)
         first, second = await rig.accept(), await rig.accept()
         assert await rig.work(JobKind.SUBMIT) is None
         assert await rig.work(JobKind.SUBMIT) is None
@@ -129,12 +135,13 @@ def test_a_provider_that_wants_fewer_requests_is_left_alone_by_all_tasks(stage: 
         rig.world.creates = [replace(TOO_FAST, headers={} if wish is None else {"Retry-After": wish})]
         await rig.accept()
         await rig.work(JobKind.SUBMIT)
+        left = (await rig.sql("SELECT open_until - now() AS span FROM pace"))[0]["span"]
+        assert left > timedelta(seconds=0 if wish is None else 20)
+        await rig.stay_at_rest()
         rig.world.creates = [created()]
         other = await rig.accept()
         await rig.work(JobKind.SUBMIT)
         assert len(rig.world.made()) == 1
-        left = (await rig.sql("SELECT open_until - now() AS span FROM pace"))[0]["span"]
-        assert left > timedelta(seconds=0 if wish is None else 20)
         await rig.pass_rest()
         await released(rig)
         await rig.work(JobKind.SUBMIT)

@@ -170,6 +170,7 @@ def test_a_provider_in_grace_is_left_alone_after_some_failures(stage: Stage) -> 
             settled = await rig.work(JobKind.QUERY)
             assert settled is not None
             assert settled.error == "provider_unreachable"
+            await rig.stay_at_rest()
         assert len(rig.world.asked()) == PATIENCE
 
     stage.play(story)
@@ -348,6 +349,7 @@ def test_a_hint_about_an_ended_task_does_not_hammer_a_dead_provider(stage: Stage
         rig.world.queries = [HTML]
         for _ in range(12):
             await rig.work(JobKind.QUERY)
+            await rig.stay_at_rest()
         assert len(rig.world.asked()) == PATIENCE
 
     stage.play(story)

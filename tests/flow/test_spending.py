@@ -6,10 +6,11 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from receiver.core.errors import IdempotencyMismatch, SpendLimit
+from receiver.core.errors import IdempotencyMismatch, LimitTooSmall, SpendLimit
 from receiver.core.model import JobKind, State, TaskId
 from receiver.flow import act
 from receiver.flow.accept import Accepted, Order, accept
@@ -84,13 +85,21 @@ def test_limits_of_account_and_key_hold_together_without_deadlock(stage: Stage) 
     stage.play(story, daily_tasks=9)
 
 
-def test_a_limit_of_none_at_all_accepts_nothing(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ({"daily_tasks": 0}, "takes 0 tasks a day (UTC, `daily_tasks`), never 1; raise it"),
+        ({"daily_units": "0"}, "takes 0 units a day (UTC, `daily_units`), so nothing at all; raise it"),
+    ],
+)
+def test_a_limit_of_none_at_all_accepts_nothing(stage: Stage, limit: dict[str, Any], told: str) -> None:
     async def story(rig: Rig) -> None:
-        with pytest.raises(SpendLimit, match=r"account studio: 0 tasks of 0 today \(UTC\)"):
+        with pytest.raises(LimitTooSmall) as refused:
             await order(rig)
+        assert str(refused.value) == f"account studio {told}"
         assert await rig.sql("SELECT id FROM task") == []
 
-    stage.play(story, daily_tasks=0)
+    stage.play(story, **limit)
 
 
 def test_a_limit_opens_again_at_midnight_utc(stage: Stage) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Final, Literal
 
@@ -92,11 +93,12 @@ class Provider:
     seen: list[Seen] = field(default_factory=list)
     #: Requests for which nothing was scripted.
     surprises: list[Seen] = field(default_factory=list)
+    #: Whom the last reply of a script has made a task for, by that reply.
+    _going_on: dict[int, tuple[Reply, list[str]]] = field(default_factory=dict)
     port: int = 0
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._serve, sock=self._socket())
         self._open: set[asyncio.StreamWriter] = set()
 
     async def stop(self) -> None:
@@ -104,6 +106,23 @@ class Provider:
         for writer in list(self._open):
             writer.transport.abort()
         await asyncio.sleep(0)
+
+    @asynccontextmanager
+    async def refusing(self) -> AsyncIterator[None]:
+        """Refuse connections until the end of the block; the port is nobody else's meanwhile."""
+        await self.stop()
+        taken = self._socket()
+        try:
+            yield
+        finally:
+            self._server = await asyncio.start_server(self._serve, sock=taken)
+
+    def _socket(self) -> socket.socket:
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(("127.0.0.1", self.port))
+        self.port = made.getsockname()[1]
+        return made
 
     @property
     def url(self) -> str:
@@ -180,4 +199,17 @@ class Provider:
         if not script:
             self.surprises.append(request)
             return Reply(500, b"nothing was scripted")
-        return script.pop(0) if len(script) > 1 else script[0]
+        return script.pop(0) if len(script) > 1 else self._named(script[0], request)
+
+    def _named(self, reply: Reply, request: Seen) -> Reply:
+        """Let a reply that goes on name each task by an id of its own; the first has the one of the script."""
+        body = reply.body if request.method == "POST" and isinstance(reply.body, dict) else {}
+        data = body.get("data")
+        if not isinstance(data, dict) or "task_id" not in data:
+            return reply
+        _, made = self._going_on.setdefault(id(reply), (reply, []))
+        ours = str(request.json.get("external_task_id"))
+        made += [] if ours in made else [ours]
+        if not (nth := made.index(ours)):
+            return reply
+        return replace(reply, body=body | {"data": data | {"task_id": f"{data['task_id']}-{nth}"}})

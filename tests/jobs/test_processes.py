@@ -82,7 +82,7 @@ def test_every_job_has_its_effect_once_although_a_worker_is_killed(stage: Stage)
         assert number(conn, "SELECT count(*) FROM tries") <= JOBS + 16 * 3
         for process in processes[1:]:
             process.terminate()
-        assert [process.wait(20) for process in processes[1:]] == [0, 0]
+        assert [process.wait(40) for process in processes[1:]] == [0, 0]
         assert number(conn, "SELECT count(*) FROM worker") == 1
 
 

@@ -166,6 +166,7 @@ def test_port_that_was_taken_meanwhile_is_drawn_anew(tmp_path: Path) -> None:
     before = urlsplit(server.start().endpoint).port
     server.stop()
     with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind((store.HOST, before or 0))
         other.listen()
         later = EmbeddedStore(tmp_path)

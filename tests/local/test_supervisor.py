@@ -128,6 +128,43 @@ def test_service_that_runs_already_is_taken_over(home: Path) -> None:
     assert not store.alive()
 
 
+def test_program_that_says_that_it_can_never_run_ends_all(home: Path) -> None:
+    store = EmbeddedStore(home)
+    lasting = ChildSpec("worker", ["/bin/sh", "-c", f"echo $$ > {home}/pid; exec sleep 600"])
+    hopeless = ChildSpec("web", ["/bin/sh", "-c", f"until [ -s {home}/pid ]; do :; done; exit 78"], hopeless=78)
+    with pytest.raises(Misconfigured, match="web cannot run as it is set up"):
+        Supervisor([store], [lasting, hopeless]).run()
+    assert not store.alive()
+    assert not lives(int((home / "pid").read_text()))
+
+
+def test_program_that_has_run_is_tried_again_whatever_it_says(home: Path) -> None:
+    # Killed the first time; the second time it says that it cannot run; the third time it stops its supervisor.
+    story = f"""
+    echo >> {home}/starts
+    case $(wc -l < {home}/starts) in
+        1) kill -KILL $$ ;;
+        2) exit 78 ;;
+        *) kill -TERM "$US"; sleep 60 ;;
+    esac
+    """
+    spec = ChildSpec("web", ["/bin/sh", "-c", story], {"US": str(os.getpid())}, hopeless=78)
+    assert Supervisor([], [spec]).run() == 0
+    assert len((home / "starts").read_text().splitlines()) == 3
+
+
+def test_program_that_fails_otherwise_at_first_may_still_say_that_it_can_never_run(home: Path) -> None:
+    story = f"[ -e {home}/failed ] && exit 78; touch {home}/failed; exit 1"
+    with pytest.raises(Misconfigured, match="web cannot run as it is set up"):
+        Supervisor([], [ChildSpec("web", ["/bin/sh", "-c", story], hopeless=78)]).run()
+
+
+def test_program_that_fails_otherwise_is_started_again(home: Path) -> None:
+    story = f'[ -e {home}/failed ] && kill -TERM "$US" && sleep 60; touch {home}/failed; exit 1'
+    spec = ChildSpec("web", ["/bin/sh", "-c", story], {"US": str(os.getpid())}, hopeless=78)
+    assert Supervisor([], [spec]).run() == 0
+
+
 def test_child_gets_our_environment_and_its_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OURS", "1")
     program = Program(ChildSpec("web", ["/bin/sh", "-c", f'echo "$OURS $ITS" > {home}/out'], {"ITS": "2"}))

@@ -23,7 +23,7 @@ WEBHOOK_SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 ENDS = {"succeed", "failed"}
 
 
-def wait_for(fact: Callable[[], T | None], *, seconds: float = 30) -> T:
+def wait_for(fact: Callable[[], T | None], *, seconds: float = 60) -> T:
     """Return the first true answer of *fact*."""
     deadline = time.monotonic() + seconds
     while not (answer := fact()):
@@ -115,7 +115,7 @@ class Sandbox:
 
     def close(self) -> None:
         self.client.close()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=60)
         if self.process.stdout is not None:
             self.process.stdout.close()
 

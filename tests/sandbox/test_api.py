@@ -239,11 +239,16 @@ def test_a_wrong_key_is_refused(shared: Sandbox, header: str | None, code: int) 
         ({"iss": None}, 1000),
         ({"exp": None}, 1000),
         ({"nbf": None}, 1000),
-        ({"nbf": int(time.time()) + 3000}, 1003),
-        ({"exp": int(time.time()) - 1}, 1004),
     ],
 )
 def test_a_wrong_jwt_is_refused(shared: Sandbox, claims: dict[str, Any], code: int) -> None:
+    answer = bare(shared, f"Bearer {token(**claims)}")
+    assert (answer.status_code, answer.json()["code"]) == (401, code)
+
+
+@pytest.mark.parametrize(("claim", "seconds", "code"), [("nbf", 3000, 1003), ("exp", -1, 1004)])
+def test_a_jwt_before_or_after_its_time_is_refused(shared: Sandbox, claim: str, seconds: int, code: int) -> None:
+    claims: dict[str, Any] = {claim: int(time.time()) + seconds}
     answer = bare(shared, f"Bearer {token(**claims)}")
     assert (answer.status_code, answer.json()["code"]) == (401, code)
 

@@ -88,10 +88,11 @@ def test_a_slow_receiver_holds_up_its_own_task_only(shared: Sandbox, inbox: Inbo
     assert shared.ended(slow)["task_status"] == "succeed"
     quick = shared.make(callback_url="http://127.0.0.1:9/x")
     shared.told(quick, 3)
-    assert [one["outcome"] for one in shared.entry(slow)["callbacks"]][1:] == [None, None]
+    assert shared.entry(slow)["callbacks"][-1]["outcome"] is None
     assert shared.told(slow, 1)[0]["outcome"] == "timeout"
     inbox.answering.set()
-    assert [one["outcome"] for one in shared.told(slow, 3)] == ["timeout", "200", "200"]
+    # The second may have waited so long, too.
+    assert [one["outcome"] for one in shared.told(slow, 3)] in (["timeout", each, "200"] for each in ("200", "timeout"))
     assert inbox.statuses() == LIFE
 
 

@@ -123,9 +123,10 @@ def test_an_outage_answers_5xx_until_it_is_over(start: Callable[..., Sandbox]) -
 def test_an_outage_can_be_of_one_part_and_for_a_time(start: Callable[..., Sandbox]) -> None:
     sandbox = start(*QUICK)
     link = sandbox.clip(sandbox.make())["url_mp3"]
-    sandbox.control("down", what="media", mode="cut", seconds=1)
+    sandbox.control("down", what="media", mode="cut")
     assert sandbox.create().status_code == 200
     assert broken(lambda: httpx.get(link, trust_env=False))
+    sandbox.control("down", what="media", mode="cut", seconds=1)
     wait_for(lambda: not broken(lambda: httpx.get(link, trust_env=False)))
 
 

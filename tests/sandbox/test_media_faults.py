@@ -108,7 +108,7 @@ def test_a_slow_file_comes_whole(start: Callable[..., Sandbox]) -> None:
     link = sandbox.clip(task_id)["url_mp3"]
     with httpx.stream("GET", link, trust_env=False) as answer:
         chunks = list(answer.iter_raw())
-    assert len(chunks) > 5
+    assert len(chunks) > 1
     assert sha256(b"".join(chunks)).hexdigest() == digests(sandbox, task_id)["mp3"]
     assert [one["faults"] for one in sandbox.fetched(task_id, 1)] == [["slow"]]
 

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sandbox.rig import API, KEY, Sandbox
+from tests.sandbox.rig import API, KEY, Sandbox, wait_for
 from tests.sandbox.shopping import SHOPS, SOUND, body, buy, order
 
 DEER = next(shop for shop in SHOPS if shop.house == "deerapi")
@@ -85,8 +85,8 @@ def test_requests_are_remembered_as_they_came(start: Callable[..., Sandbox]) -> 
 
 def test_a_request_that_is_held_is_seen_without_an_answer(start: Callable[..., Sandbox]) -> None:
     sandbox = start("--run-seconds", "0.1")
-    sandbox.control("down", mode="hang", seconds=0.2)
-    with pytest.raises(httpx.TransportError):
-        sandbox.create()
-    (seen,) = sandbox.client.get("/control/requests").json()["requests"]
+    sandbox.control("down", mode="hang")
+    with pytest.raises(httpx.ReadTimeout):
+        sandbox.client.post(API, json=SOUND, timeout=1)
+    (seen,) = wait_for(lambda: sandbox.client.get("/control/requests").json()["requests"])
     assert (seen["kind"], seen["status"]) == ("create", None)

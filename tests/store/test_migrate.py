@@ -27,7 +27,9 @@ def empty_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
     name = f"empty_{secrets.token_hex(6)}"
     with psycopg.connect(postgres_server.start(), autocommit=True) as conn:
         conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        yield url_of(postgres_server, name)
+    yield url_of(postgres_server, name)
+    # Only the superuser may end a vacuum that is at work there.
+    with psycopg.connect(postgres_server.start().replace("//receiver@", "//postgres@"), autocommit=True) as conn:
         conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
@@ -82,6 +84,14 @@ def test_a_database_with_tables_of_others_is_refused_in_words(empty_url: str) ->
         conn.execute("CREATE TABLE task ()")
     with pytest.raises(Misconfigured, match=r'0001_pre_spine does not fit .*"task" already exists.*of its own'):
         migrate(empty_url)
+
+
+@pytest.mark.parametrize("look", [pending, migrate])
+def test_a_list_of_applied_files_that_is_not_ours_is_refused_in_words(look: Look, empty_url: str) -> None:
+    with psycopg.connect(empty_url, autocommit=True) as conn:
+        conn.execute("CREATE TABLE migration (id int, sha256 text)")
+    with pytest.raises(Misconfigured, match=r"is not receiver's .*of its own"):
+        look(empty_url)
 
 
 @pytest.mark.parametrize("look", [pending, migrate])

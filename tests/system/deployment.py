@@ -36,6 +36,8 @@ from tests.system.processes import Process, until
 
 ACCOUNT = "studio"
 ENDS = {"archived", "partial", "failed", "rejected", "expired", "cancelled"}
+#: Seconds for a start; a machine that is busy with other tests makes a database in most of a minute.
+START = 200
 #: Variables of the person who runs the tests that would change the deployment.
 STRANGERS = ("RECEIVER_", "SANDBOX_", "KLING_", "COMETAPI_", "DEERAPI_", "KKIAI_")
 API_KEY = re.compile(r"API key \(shown once\): (rk_\S+)")
@@ -76,7 +78,12 @@ def free_port() -> int:
 @functools.cache
 def _drawn() -> int:
     """Open the file whose bytes stand for ports that were drawn, for as long as this process lives."""
-    return os.open(Path(tempfile.gettempdir()) / "receiver-system-ports", os.O_RDWR | os.O_CREAT, 0o600)
+    file, how = Path(tempfile.gettempdir()) / "receiver-system-ports", os.O_RDWR | os.O_CREAT
+    try:
+        return os.open(file, how, 0o600)
+    except PermissionError:
+        # Another user has run these tests on this machine.
+        return os.open(file.with_name(f"{file.name}-{os.geteuid()}"), how, 0o600)
 
 
 class Program:
@@ -101,7 +108,7 @@ class Program:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def wait(self, seconds: float = 20) -> int:
+    def wait(self, seconds: float = 60) -> int:
         return self._process.wait(seconds)
 
     def stop(self) -> int:
@@ -135,14 +142,19 @@ class Sandbox:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         headers = {"authorization": f"Bearer {known.account_key}"}
-        self.client = httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=20)
+        self.client = httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=60)
         self.program = self._start()
 
     def _start(self) -> Program:
         variables = {"SANDBOX_API_KEY": self._known.account_key, "SANDBOX_WEBHOOK_SECRET": self._known.webhook}
         arguments = ["sandbox", "--port", str(self.port), "--state-dir", str(self.state), *self.options]
         program = Program("sandbox", arguments, variables, self._logs)
-        until(lambda: _answers(self.client, "/control/health"), what="the sandbox answers")
+
+        def answers() -> bool:
+            assert program.lives(), program.stderr.read_text()[-3000:]
+            return _answers(self.client, "/control/health")
+
+        until(answers, what="the sandbox answers")
         return program
 
     def restart(self) -> None:
@@ -202,13 +214,13 @@ class Service:
         self.key = key or ""
         #: All processes that were ever seen below it.
         self.seen: set[Process] = set()
-        self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=20)
+        self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=60)
         self.program: Program | None = None
 
     def start(self) -> Self:
         """Start it, or start it again, and return when it takes requests."""
         self.program = Program(self.name, ["serve"], self.variables, self._logs)
-        until(self._is_ready, what=f"{self.name} is ready")
+        until(self._is_ready, what=f"{self.name} is ready", patience=START)
         if not self.key:
             match = API_KEY.search(self.program.stdout.read_text())
             assert match, "the first start prints a key"
@@ -388,7 +400,7 @@ class Deployment:
         variables = {**shared, "RECEIVER_PORT": str(port), "RECEIVER_DATA_DIR": str(self.directory / f"web-{port}")}
         self.programs.append(Program(f"web-{port}", ["web"], variables, self.logs))
         headers = {"authorization": f"Bearer {self.service.key}"}
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=20)
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=60)
         self.clients.append(client)
         until(lambda: _answers(client, "/readyz"), what="the second web answers")
         return client
@@ -428,7 +440,7 @@ class Deployment:
             if service.program is not None and service.program.lives():
                 service.stop()
         self.sandbox.close()
-        until(lambda: not processes.mentioning(str(self.directory)), what="all processes are gone", patience=10)
+        until(lambda: not processes.mentioning(str(self.directory)), what="all processes are gone", patience=60)
 
     def discard(self) -> None:
         """End whatever is left after a test, without judging."""
@@ -448,7 +460,7 @@ class Deployment:
 
 def _answers(client: httpx.Client, path: str) -> bool:
     try:
-        return client.get(path).status_code == 200
+        return client.get(path, timeout=10).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -41,7 +41,7 @@ class Objects:
         with (self._home / "server.log").open("ab") as log:
             argv = [str(_program()), "serve", "s3", *flags, str(self.bucket.parent)]
             self._process = subprocess.Popen(argv, env=env, stdout=log, stderr=log, start_new_session=True)
-        until(self._answers, what="the bucket answers", patience=20)
+        until(self._answers, what="the bucket answers")
 
     def process(self) -> Process:
         assert self._process is not None
@@ -57,7 +57,7 @@ class Objects:
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
-            self._process.wait(20)
+            self._process.wait(60)
 
     def _answers(self) -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):

@@ -128,15 +128,23 @@ class Proxy:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=LONGEST_HEAD)
 
     async def _refuse(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._server is None:
+            return
+        # A server that is closed between the taking of a connection and its first step leaves it open for ever.
+        for listener in self._server.sockets:
+            self._loop.remove_reader(listener)
+        await asyncio.sleep(0)
+        self._server.close()
+        self._server = None
 
     async def _cut_hanging(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def _end(self) -> None:
+        # What was taken last has a step to go until its task is there, and another until that has begun.
+        for _ in range(3):
+            await asyncio.sleep(0)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.system.deployment import ACCOUNT, Deployment, Service
+from tests.system.processes import until
 
 GOOD: dict[str, Any] = {"account": ACCOUNT, "kind": "text-to-audio", "input": {"prompt": "rain", "duration": 3}}
 
@@ -109,15 +112,23 @@ def require_refused(answer: httpx.Response, bad: Bad) -> dict[str, Any]:
     return problem
 
 
+def told_of(log: Path, before: int, request_id: str) -> list[dict[str, Any]]:
+    """Return what was logged since *before*, in bytes, once it tells of that request."""
+    with log.open("rb") as written:
+        written.seek(before)
+        whole = written.read().rpartition(b"\n")[0]
+    lines = [json.loads(line) for line in whole.splitlines()]
+    return lines if request_id in {line.get("request_id") for line in lines} else []
+
+
 def test_bad_input_gets_problem_details_that_name_the_field_and_one_line_in_the_log(deployment: Deployment) -> None:
     service = deployment.serve(more={"RECEIVER_LOG_FORMAT": "json"})
     log = deployment.logs / "service-0.log"
     for what, bad in BAD.items():
         before = log.stat().st_size
         answer = send(service, bad)
-        with log.open("rb") as written:
-            written.seek(before)
-            lines = [json.loads(line) for line in written.read().splitlines()]
+        # A request is told after its answer.
+        lines = until(partial(told_of, log, before, answer.headers["x-request-id"]), what=f"{what} is told")
         try:
             problem = require_refused(answer, bad)
             ours = [line for line in lines if line["event"] == "request.refused"]

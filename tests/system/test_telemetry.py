@@ -37,6 +37,7 @@ PLANTED: Final = {
     "a query": "planted-in-the-query-of-a-request",
     "a token": "planted-in-place-of-a-token",
 }
+UNREAD: Final = "SELECT count(*) FROM inbox WHERE outcome IS NULL"
 REQUEST_ID: Final = "submitter-42.take_7"
 
 
@@ -53,7 +54,7 @@ class Seen:
 
 
 def port_of_worker(log: Path) -> int | None:
-    for line in log.read_text().splitlines():
+    for line in log.read_text().rpartition("\n")[0].splitlines():
         said = json.loads(line)
         if said["event"] == "server.started" and said["role"] == "worker":
             return int(said["port"])
@@ -61,7 +62,7 @@ def port_of_worker(log: Path) -> int | None:
 
 
 def metrics_of(port: int) -> str:
-    return httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).raise_for_status().text
+    return httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=60).raise_for_status().text
 
 
 def asked(service: Service) -> dict[str, httpx.Response]:
@@ -102,6 +103,10 @@ def seen() -> Iterator[Seen]:
         orders = service.submit(3)
         service.await_end(3)
         port = until(lambda: port_of_worker(log), what="the worker serves its metrics")
+        # Polls may have told of all of them before.
+        told = {"received": 9, "duplicates": 0}
+        until(lambda: service.ledger()["callbacks"] == told, what="each callback is kept")
+        until(lambda: deployment.rows(UNREAD) == [(0,)], what="each callback is read")
         # Signed callbacks told everything; this asks once more.
         service.client.post(f"/v1/tasks/{orders[0].id}/refresh").raise_for_status()
         until(lambda: "receiver_queries_total{" in metrics_of(port), what="the provider is asked")

@@ -32,8 +32,8 @@ class Exchange:
 
 
 async def until(fact: Callable[[], bool]) -> None:
-    """Wait for *fact*, ten seconds at most."""
-    async with asyncio.timeout(10):
+    """Wait for *fact*, a minute at most."""
+    async with asyncio.timeout(60):
         while not fact():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
@@ -73,6 +73,7 @@ class RawHost:
     ) -> None:
         self._stopping.set()
         self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join()
         self._listener.close()
         for connection in self._open:
             try:

@@ -8,6 +8,7 @@ import re
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ class Rclone:
     access_key: str
     secret_key: str
     directory: Path
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
 
     def config(self, *, port: int | None = None, bucket: str = "", prefix: str = "audio") -> BucketConfig:
         return BucketConfig(
@@ -42,24 +43,25 @@ class Rclone:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
 
 
 def start_rclone(directory: Path) -> Rclone:
     directory.mkdir(exist_ok=True)
+    told = directory.with_name(f"{directory.name}.log")
     access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
-    process = subprocess.Popen(
-        [RCLONE, "serve", "s3", "--addr", "127.0.0.1:0", "--config", os.devnull, directory],
-        env={"RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"', "HOME": str(directory)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if found := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
-            return Rclone(int(found[1]), access_key, secret_key, directory, process)
-    raise AssertionError("rclone did not start")
+    # A file, for nobody would read on in a pipe, and a server whose pipe is full stands still.
+    with told.open("wb") as log:
+        process = subprocess.Popen(
+            [RCLONE, "serve", "s3", "--addr", "127.0.0.1:0", "--config", os.devnull, directory],
+            env={"RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"', "HOME": str(directory)},
+            stderr=log,
+        )
+    deadline = time.monotonic() + 60
+    while (found := re.search(r"http://127\.0\.0\.1:(\d+)/", told.read_text())) is None:
+        assert process.poll() is None, told.read_text()
+        assert time.monotonic() < deadline, told.read_text()
+        time.sleep(0.02)
+    return Rclone(int(found[1]), access_key, secret_key, directory, process)
 
 
 @dataclass

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import http.client
+import os
 import re
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator
@@ -127,6 +128,16 @@ def test_wrong_keys_stop_the_start(made: BucketConfig, wrong: dict[str, Any]) ->
 def test_an_endpoint_that_is_no_url_stops_the_start(made: BucketConfig) -> None:
     with pytest.raises(Misconfigured):
         Bucket(replace(made, endpoint="not a url"))
+
+
+def test_no_keys_at_all_stop_the_start(made: BucketConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(Misconfigured, match="Unable to locate credentials"):
+        Bucket(replace(made, access_key="", secret_key=Secret("")))
 
 
 def test_other_bytes_than_sent_stop_the_start(made: BucketConfig, rclone: Rclone) -> None:

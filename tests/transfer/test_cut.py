@@ -184,7 +184,7 @@ def run(*arguments: str, first: str = "") -> subprocess.CompletedProcess[bytes]:
     """Run the program in a process whose limits *first* has changed."""
     code = f"{first}\nimport sys; from receiver.transfer import track; sys.exit(track.main(*sys.argv[1:]))"
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, check=False, timeout=50, env={}
+        [sys.executable, "-c", code, *arguments], capture_output=True, check=False, timeout=100, env={}
     )
 
 

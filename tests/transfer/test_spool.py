@@ -294,7 +294,7 @@ def on_a_small_disk(root: Path) -> list[str]:
             ["unshare", "-m", sys.executable, "-c", ON_A_SMALL_DISK, host.url, str(root)],  # noqa: S607
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=100,
             check=False,
         )
     assert ran.returncode == 0, ran.stderr

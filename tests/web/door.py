@@ -67,6 +67,17 @@ def play(stage: Stage, story: Callable[[Door], Awaitable[None]], **options: Any)
     stage.play(played, **options)
 
 
+async def insisting(post: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+    """
+    Post again while the answer is "not now", as callers do.
+
+    Of many at once some wait long for one of the few connections where the machine is busy.
+    """
+    while (answer := await post()).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        pass
+    return answer
+
+
 def judge_problem(door: Door, answer: httpx.Response, status: int, code: str, *fields: str) -> dict[str, Any]:
     """Assert that *answer* is a problem of this kind that names these fields, told once in the log."""
     assert answer.status_code == status, answer.text

@@ -259,8 +259,10 @@ def test_a_spent_day_is_429_until_midnight_and_a_repeat_is_answered_all_the_same
 
 def test_the_limit_of_a_key_is_its_own(stage: Stage) -> None:
     async def story(rig: Rig, client: httpx.AsyncClient) -> None:
-        frugal = Key(id="frugal", owner=KEY.owner, daily_tasks=0, daily_units=Decimal(1))
-        refused = await client.post("/v1/tasks", json=ORDER, headers=await add_key(rig, frugal))
+        frugal = Key(id="frugal", owner=KEY.owner, daily_tasks=1, daily_units=Decimal(1))
+        headers = await add_key(rig, frugal)
+        assert (await client.post("/v1/tasks", json=ORDER, headers=headers)).status_code == 202
+        refused = await client.post("/v1/tasks", json=ORDER, headers=headers)
         assert (refused.status_code, refused.json()["code"]) == (429, "spend_limit")
         assert (await client.post("/v1/tasks", json=ORDER)).status_code == 202
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ from receiver.core.model import JobKind
 from receiver.web import batch
 from tests.flow.rig import Stage
 from tests.flow.world import created
-from tests.web.door import BODY, Door, judge_problem, play
+from tests.web.door import BODY, Door, insisting, judge_problem, play
 
 
 def item(n: int, **changes: Any) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def test_batches_with_the_same_keys_at_once_make_each_task_once(stage: Stage) ->
     async def story(door: Door) -> None:
         items = [item(n) for n in range(60)]
         batches = [items[::-1] if n % 2 else items for n in range(8)]
-        answers = await asyncio.gather(*(send(door, *each) for each in batches))
+        answers = await asyncio.gather(*(insisting(partial(send, door, *each)) for each in batches))
         assert {answer.status_code for answer in answers} == {202}
         told = [answer.json()["tasks"] for answer in answers]
         assert sum(not each["existed"] for tasks in told for each in tasks) == 60
@@ -152,11 +153,6 @@ def test_a_key_for_a_single_task_is_not_passed_over(stage: Stage) -> None:
 def test_a_day_s_limit_counts_the_whole_batch_but_not_what_exists(stage: Stage) -> None:
     async def story(door: Door) -> None:
         async with await door.new_key("frugal", "frugal-key", daily_tasks=3) as client:
-            refused = await client.post("/v1/tasks:batch", json={"tasks": [item(n) for n in range(4)]})
-            problem = judge_problem(door, refused, 429, "spend_limit")
-            assert "0 tasks of 3 today" in problem["detail"]
-            assert 0 < int(refused.headers["retry-after"]) <= 86400
-            assert await count(door) == 0
             for items, existed in (
                 ([0, 1], [False, False]),
                 ([0, 1, 2], [True, True, False]),
@@ -165,6 +161,25 @@ def test_a_day_s_limit_counts_the_whole_batch_but_not_what_exists(stage: Stage) 
                 taken = await client.post("/v1/tasks:batch", json={"tasks": [item(n) for n in items]})
                 assert [each["existed"] for each in taken.json()["tasks"]] == existed
             refused = await client.post("/v1/tasks:batch", json={"tasks": [item(2), item(3)]})
+            problem = judge_problem(door, refused, 429, "spend_limit")
+            assert "3 tasks of 3 today" in problem["detail"]
+            assert 0 < int(refused.headers["retry-after"]) <= 86400
+
+    play(stage, story)
+
+
+def test_what_no_day_takes_is_no_matter_of_waiting(stage: Stage) -> None:
+    async def story(door: Door) -> None:
+        async with await door.new_key("frugal", "frugal-key", daily_tasks=3) as client:
+            for _ in range(2):
+                refused = await client.post("/v1/tasks:batch", json={"tasks": [item(n) for n in range(4)]})
+                problem = judge_problem(door, refused, 422, "limit_too_small")
+                assert problem["detail"].startswith("key key-frugal takes 3 tasks a day (UTC, `daily_tasks`), never 4;")
+                assert problem["detail"].endswith("send fewer at once, or take a key with more")
+                assert "retry-after" not in refused.headers
+                assert await count(door) == 0
+            await client.post("/v1/tasks:batch", json={"tasks": [item(0), item(1)]})
+            refused = await client.post("/v1/tasks:batch", json={"tasks": [item(n) for n in range(4)]})
             judge_problem(door, refused, 429, "spend_limit")
 
     play(stage, story)
@@ -172,8 +187,11 @@ def test_a_day_s_limit_counts_the_whole_batch_but_not_what_exists(stage: Stage) 
 
 def test_an_account_s_limit_counts_the_whole_batch(stage: Stage) -> None:
     async def story(door: Door) -> None:
-        judge_problem(door, await send(door, BODY, BODY, BODY), 429, "spend_limit")
-        assert (await send(door, BODY, BODY)).status_code == 202
+        problem = judge_problem(door, await send(door, BODY, BODY, BODY), 422, "limit_too_small")
+        assert "account studio takes 2 tasks a day" in problem["detail"]
+        assert (await send(door, BODY)).status_code == 202
+        judge_problem(door, await send(door, BODY, BODY), 429, "spend_limit")
+        assert (await send(door, BODY)).status_code == 202
         assert await count(door) == 2
 
     play(stage, story, daily_tasks=2)

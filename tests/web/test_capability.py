@@ -97,7 +97,7 @@ def test_a_public_bucket_is_pointed_at_and_answers_head_itself(stage: Stage) -> 
                 "no-referrer",
                 "noindex, nofollow",
             )
-            async with httpx.AsyncClient() as outside:
+            async with httpx.AsyncClient(timeout=60) as outside:
                 body = await outside.get(answer.headers["location"])
             assert hashlib.sha256(body.content).hexdigest() == asset["sha256"]
             head = await client.head(path_of(asset))

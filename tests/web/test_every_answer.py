@@ -101,9 +101,26 @@ async def create_with_another_body(scene: Scene) -> httpx.Response:
     return await scene.post(BODY | {"reference": "another"}, key="k")
 
 
+async def one_a_day(scene: Scene) -> dict[str, str]:
+    """Return the header of a key that may submit one task a day."""
+    await add_key(scene.rig, "frugal", "frugal-key", daily_tasks=1)
+    return {"Authorization": "Bearer frugal-key"}
+
+
+async def none_a_day(scene: Scene) -> dict[str, str]:
+    """Return the header of a key that may submit nothing."""
+    await add_key(scene.rig, "miser", "miser-key", daily_tasks=0)
+    return {"Authorization": "Bearer miser-key"}
+
+
 async def create_beyond_the_limit(scene: Scene) -> httpx.Response:
-    await add_key(scene.rig, "frugal", "frugal-key", daily_tasks=0)
-    return await scene.ask("tasks_create", json=BODY, headers={"Authorization": "Bearer frugal-key"})
+    headers = await one_a_day(scene)
+    await scene.ask("tasks_create", json=BODY, headers=headers)
+    return await scene.ask("tasks_create", json=BODY, headers=headers)
+
+
+async def create_with_a_key_for_nothing(scene: Scene) -> httpx.Response:
+    return await scene.ask("tasks_create", json=BODY, headers=await none_a_day(scene))
 
 
 async def create_all_with_another_body(scene: Scene) -> httpx.Response:
@@ -113,18 +130,27 @@ async def create_all_with_another_body(scene: Scene) -> httpx.Response:
 
 
 async def create_all_beyond_the_limit(scene: Scene) -> httpx.Response:
-    await add_key(scene.rig, "frugal", "frugal-key", daily_tasks=1)
-    headers = {"Authorization": "Bearer frugal-key"}
-    return await scene.ask("tasks_create_all", json={"tasks": [BODY, BODY]}, headers=headers)
+    headers = await one_a_day(scene)
+    await scene.ask("tasks_create_all", json={"tasks": [BODY]}, headers=headers)
+    return await scene.ask("tasks_create_all", json={"tasks": [BODY]}, headers=headers)
+
+
+async def create_all_beyond_any_day(scene: Scene) -> httpx.Response:
+    return await scene.ask("tasks_create_all", json={"tasks": [BODY]}, headers=await none_a_day(scene))
 
 
 ADOPTION: Final = {"account": ACCOUNT, "kind": "text-to-audio", "provider_task_id": "p9"}
 
 
 async def adopt_beyond_the_limit(scene: Scene) -> httpx.Response:
-    await add_key(scene.rig, "frugal", "frugal-key", daily_tasks=0)
-    another = ADOPTION | {"provider_task_id": "p10"}
-    return await scene.ask("tasks_adopt", json=another, headers={"Authorization": "Bearer frugal-key"})
+    headers = await one_a_day(scene)
+    await scene.ask("tasks_adopt", json=ADOPTION | {"provider_task_id": "p10"}, headers=headers)
+    return await scene.ask("tasks_adopt", json=ADOPTION | {"provider_task_id": "p11"}, headers=headers)
+
+
+async def adopt_with_a_key_for_nothing(scene: Scene) -> httpx.Response:
+    another = ADOPTION | {"provider_task_id": "p12"}
+    return await scene.ask("tasks_adopt", json=another, headers=await none_a_day(scene))
 
 
 async def adopt_twice(scene: Scene) -> httpx.Response:
@@ -224,9 +250,11 @@ async def call_back_while_nothing_can_be_written(scene: Scene) -> httpx.Response
 ROWS: Final[dict[tuple[str, str], Driver]] = {
     ("tasks_create", "202"): lambda scene: scene.post(key="k"),
     ("tasks_create", "idempotency_mismatch"): create_with_another_body,
+    ("tasks_create", "limit_too_small"): create_with_a_key_for_nothing,
     ("tasks_create", "spend_limit"): create_beyond_the_limit,
     ("tasks_create_all", "202"): lambda scene: scene.ask("tasks_create_all", json={"tasks": [BODY, BODY]}),
     ("tasks_create_all", "idempotency_mismatch"): create_all_with_another_body,
+    ("tasks_create_all", "limit_too_small"): create_all_beyond_any_day,
     ("tasks_create_all", "spend_limit"): create_all_beyond_the_limit,
     ("tasks_create_all", "body_too_large"): lambda scene: scene.ask(
         "tasks_create_all", content=b" " * (batch.MAX_BODY + 1)
@@ -234,6 +262,7 @@ ROWS: Final[dict[tuple[str, str], Driver]] = {
     ("tasks_list", "200"): lambda scene: after(scene.rig.accept(), lambda _: scene.ask("tasks_list")),
     ("tasks_adopt", "202"): lambda scene: scene.ask("tasks_adopt", json=ADOPTION),
     ("tasks_adopt", "already_known"): adopt_twice,
+    ("tasks_adopt", "limit_too_small"): adopt_with_a_key_for_nothing,
     ("tasks_adopt", "spend_limit"): adopt_beyond_the_limit,
     ("tasks_show", "200"): show_task,
     ("tasks_events", "200"): lambda scene: after(scene.rig.accept(), lambda task: scene.ask("tasks_events", task=task)),
@@ -335,12 +364,12 @@ async def scene_of(rig: Rig, stage: Stage) -> AsyncIterator[Scene]:
     stop = asyncio.Event()
     app = build_app(rig.services, rig.intake)
     serving = asyncio.create_task(serve(app, host="127.0.0.1", port=0, name="web", stop=stop))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not rig.logged("server.started"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     url = f"http://127.0.0.1:{rig.logged('server.started')[0]['port']}"
     try:
-        async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {SECRET}"}) as client:
+        async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {SECRET}"}, timeout=60) as client:
             yield Scene(rig=rig, client=client, stage=stage, app=app)
     finally:
         stop.set()

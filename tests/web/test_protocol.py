@@ -15,9 +15,10 @@ from structlog.testing import capture_logs
 from receiver.core.errors import Misconfigured
 from receiver.web.protocol import LARGEST_HEAD
 from receiver.web.server import serve
+from tests.system.deployment import free_port
 
 PIECES = [b"a", b"b" * 5000, b"c" * 10, b"d", b"e" * 100_000, b"f" * 4096, b"g"]
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 Story = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bytes]]
 
@@ -47,9 +48,7 @@ def told(story: Story) -> bytes:
     """Serve, tell *story* over one connection, and return what it returns."""
 
     async def run() -> bytes:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         app = Starlette(routes=[Route("/echo", echo, methods=["POST"]), Route("/stream", stream)])
         stop = asyncio.Event()
         serving = asyncio.create_task(serve(app, host="127.0.0.1", port=port, name="test", stop=stop))

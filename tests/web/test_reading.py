@@ -108,7 +108,7 @@ def test_a_public_bucket_is_pointed_at(stage: Stage) -> None:
     async def story(door: Door) -> None:
         asset = (await archived(door))["assets"][0]
         assert asset["url"].startswith(stage.store.endpoint)
-        async with httpx.AsyncClient() as stranger:
+        async with httpx.AsyncClient(timeout=60) as stranger:
             assert len((await stranger.get(asset["url"])).content) == asset["bytes"]
         answer = await door.get(f"/v1/assets/{asset['id']}/content")
         assert answer.status_code == 307
@@ -321,7 +321,7 @@ def served(stage: Stage, story: Callable[[Rig, str, int], Awaitable[None]]) -> N
         stop = asyncio.Event()
         app = build_app(rig.services, rig.intake)
         serving = asyncio.create_task(serve(app, host="127.0.0.1", port=0, name="web", stop=stop))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not rig.logged("server.started"):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         port = int(rig.logged("server.started")[0]["port"])
@@ -347,9 +347,9 @@ def test_a_sender_that_goes_away_is_no_fault_of_ours(stage: Stage) -> None:
             await writer.drain()
             writer.close()
             await writer.wait_closed()
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             assert (await client.get("/healthz")).status_code == 200
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(rig.logged("request.left")) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert rig.logged("request.crashed") == []
@@ -364,7 +364,7 @@ def test_a_head_request_and_a_reader_that_leaves_hold_no_connection_to_the_bucke
         await rig.work(JobKind.ARCHIVE)
         asset = (await rig.assets(task))[0]
         headers = {"Authorization": f"Bearer {SECRET}"}
-        async with httpx.AsyncClient(base_url=url, headers=headers) as client:
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
             for _ in range(30):
                 answer = await client.head(f"/v1/assets/{asset.id}/content")
                 assert (answer.status_code, answer.headers["content-length"]) == (200, str(asset.size))
@@ -402,7 +402,7 @@ def test_web_ends_when_it_can_keep_no_callback_any_more(stage: Stage) -> None:
     async def story(rig: Rig) -> None:
         task = await rig.submitted()
         serving = asyncio.create_task(serve_web(rig.services, host="127.0.0.1", port=0))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not rig.logged("server.started"):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await rig.sql("ALTER TABLE inbox RENAME TO elsewhere")

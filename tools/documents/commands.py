@@ -25,7 +25,9 @@ def page() -> str:
     return "".join(
         [
             f"{MADE}\n\n# Command line\n\n{root.help}\n\n",
-            "Exit status: 0 done, 1 something failed, 2 the command was not understood. On a terminal the output is ",
+            "Exit status: 0 done, 1 something failed, 2 the command was not understood; `receiver web` and ",
+            "`receiver worker` end with 78 where no other start can help before something is set otherwise. ",
+            "On a terminal the output is ",
             "for people; in a pipe it is one line a row, with a tab between columns; `--json` prints what the API ",
             "answered. Every command has `--help`; `receiver --install-completion` lets the shell complete them.\n\n",
             table(

@@ -37,12 +37,12 @@ async def _one(client: ProviderClient, deal: Deal, now: Callable[[], datetime]) 
     if not profile.query:
         text = f"{profile.name} has no query route, so its key cannot be tried without paying"
         return [warning(name, text, "submit one task and watch it")]
-    kind = next(iter(profile.kinds))
+    kind, began = next(iter(profile.kinds)), now()
     try:
         raw = await client.send(
             deal.account,
             wire.query_request(profile, kind, id=NOBODY, ours=True),
-            authorization=auth.bearer(deal.account.credentials, now=now()),
+            authorization=auth.bearer(deal.account.credentials, now=began),
             timeout=PATIENCE,
         )
     except ProviderUnreachable as exc:
@@ -51,7 +51,7 @@ async def _one(client: ProviderClient, deal: Deal, now: Callable[[], datetime]) 
     except Misconfigured as exc:
         return [broken(name, str(exc), "set the key again, without spaces or line breaks")]
     answer = answers.read_query(profile, kind, status=raw.status, content_type=raw.content_type, body=raw.body)
-    return [_judged(name, deal, raw, answer), *_clock(deal, raw, now())]
+    return [_judged(name, deal, raw, answer), *_clock(deal, raw, began, now())]
 
 
 def _judged(name: str, deal: Deal, raw: WireAnswer, answer: QueryAnswer) -> Finding:
@@ -70,6 +70,7 @@ def _judged(name: str, deal: Deal, raw: WireAnswer, answer: QueryAnswer) -> Find
             return warning(name, text, "try again; if it stays, look at the account's base_url, or ask the provider")
 
 
-def _clock(deal: Deal, raw: WireAnswer, now: datetime) -> Iterator[Finding]:
+def _clock(deal: Deal, raw: WireAnswer, began: datetime, ended: datetime) -> Iterator[Finding]:
     if raw.date is not None:
-        yield from clocks.check_provider(deal, raw.date - now)
+        # It was written at some moment of the question, however long the answer took.
+        yield from clocks.check_provider(deal, raw.date - min(max(raw.date, began), ended))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -10,34 +9,20 @@ from typing import Final
 
 from receiver.cli.doctor import clocks
 from receiver.cli.doctor.findings import Finding, broken, ok, warning
-from receiver.core.errors import BucketUnavailable, Misconfigured, ReceiverError
+from receiver.core.errors import BucketUnavailable, Misconfigured
 from receiver.settings import Settings
+from receiver.transfer import refusal
 from receiver.transfer.bucket import Bucket, Proof
 from receiver.transfer.s3 import S3, BucketConfig
 
 NAME: Final = "bucket"
-
-#: What the proof says of a failure, and what to do.
-_MENDS: Final = (
-    ("there is no bucket|NoSuchBucket", "make the bucket, or correct RECEIVER_S3_BUCKET and RECEIVER_S3_REGION"),
-    (
-        "InvalidAccessKeyId|SignatureDoesNotMatch|AuthorizationHeaderMalformed",
-        "correct RECEIVER_S3_ACCESS_KEY and …_SECRET_KEY",
-    ),
-    ("AccessDenied|403", "give the key the rights to list, get, put and delete in the bucket, or correct it"),
-    ("RequestTimeTooSkewed", clocks.SYNC),
-    ("redirect|301|307", "correct RECEIVER_S3_REGION or RECEIVER_S3_ENDPOINT"),
-    ("other bytes", "something between changes what is stored: take proxies out of the way, or use another store"),
-    ("credentials", "set RECEIVER_S3_ACCESS_KEY and RECEIVER_S3_SECRET_KEY"),
-    ("EndpointConnectionError|Connect|Timeout", "start the store, or correct RECEIVER_S3_ENDPOINT"),
-)
 
 
 async def check(config: BucketConfig, settings: Settings, clock: Callable[[], datetime]) -> list[Finding]:
     """Run the start-up proof and say what it means for how uploads are verified."""
     try:
         bucket = Bucket(config, clock=clock)
-    except ReceiverError as exc:
+    except (Misconfigured, BucketUnavailable) as exc:
         return [_failed(exc)]
     try:
         proof = await bucket.prove()
@@ -48,9 +33,8 @@ async def check(config: BucketConfig, settings: Settings, clock: Callable[[], da
     return [*_meaning(proof, config, settings), *await _clock(config, clock)]
 
 
-def _failed(exc: ReceiverError) -> Finding:
-    mend = next((mend for pattern, mend in _MENDS if re.search(pattern, str(exc))), "see the log of the store")
-    return broken(NAME, str(exc), mend)
+def _failed(exc: Misconfigured | BucketUnavailable) -> Finding:
+    return broken(NAME, str(exc), refusal.mend(exc))
 
 
 def _meaning(proof: Proof, config: BucketConfig, settings: Settings) -> list[Finding]:

@@ -125,8 +125,10 @@ async def _content(
     if migrations.status is not Status.OK:
         found.append(_unseen("its schema is not this version's"))
         return
-    if missing := await known_accounts.missing(conn, list(deals)):
-        text = f"{', '.join(missing)} has open tasks and is not configured: the service does not start"
+    try:
+        wiring.check_open(await known_accounts.in_use(conn), deals)
+    except Misconfigured as exc:
+        text = f"{str(exc).removeprefix('account ')}: the service does not start"
         found.append(broken("accounts", text, "configure it again until they have ended"))
     found += work.check(await health.work(conn))
     if any(finding.name == "accounts" and finding.status is Status.BROKEN for finding in found):

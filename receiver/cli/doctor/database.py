@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
@@ -10,7 +9,7 @@ from typing import Final
 from receiver.cli.doctor.findings import Finding, broken, ok, warning
 from receiver.core.errors import Misconfigured, StoreUnavailable
 from receiver.settings import Settings
-from receiver.store import db, health, migrate
+from receiver.store import db, health, migrate, refusal
 from receiver.store.db import Connection
 from receiver.store.health import Server
 
@@ -25,37 +24,14 @@ PROCESSES: Final = 2
 
 _MAJOR: Final = 10_000
 _UNSAFE: Final = frozenset({"off"})
-#: What libpq says, what that means, and what to do.
-_REASONS: Final = (
-    (
-        "password authentication failed|no password supplied",
-        "the password is wrong",
-        "correct RECEIVER_DATABASE_URL",
-    ),
-    ("role .* does not exist", "there is no such user", "CREATE ROLE … LOGIN, or correct RECEIVER_DATABASE_URL"),
-    ("database .* does not exist", "there is no such database", "CREATE DATABASE …, or correct RECEIVER_DATABASE_URL"),
-    ("no pg_hba.conf entry", "the server does not let us in", "add this machine to pg_hba.conf of the server"),
-    (
-        "Connection refused",
-        "nothing listens there",
-        "start PostgreSQL, or correct RECEIVER_DATABASE_URL",
-    ),
-    ("too many clients|remaining connection slots", "it has no connection left", "raise max_connections of the server"),
-    ("could not translate host name|resolve", "the host name is unknown", "correct the host in RECEIVER_DATABASE_URL"),
-    ("timeout|timed out", "it does not answer in time", "look at the network and its firewalls"),
-    ("SSL|certificate", "TLS failed", "correct sslmode and sslrootcert in RECEIVER_DATABASE_URL"),
-    ("No such file or directory", "there is no server on that socket", "start PostgreSQL, or correct the host"),
-    ("starting up|shutting down", "it starts or stops at this moment", "try again"),
-)
 
 
 def unreachable(exc: StoreUnavailable | Misconfigured) -> Finding:
-    """Say why there is no connection; what libpq says is read, never shown, for it names hosts and users."""
-    said = str(exc.__cause__ or exc)
-    for pattern, found, mend in _REASONS:
-        if re.search(pattern, said):
-            return broken(NAME, f"no connection: {found}", mend)
-    return broken(NAME, f"no connection: {exc}", "correct RECEIVER_DATABASE_URL, and see the log of the server")
+    """Say why there is no connection."""
+    why = refusal.reason(exc)
+    if why is None:
+        return broken(NAME, f"no connection: {exc}", "correct RECEIVER_DATABASE_URL, and see the log of the server")
+    return broken(NAME, f"no connection: {why.found}", why.mend)
 
 
 async def check(conn: Connection, settings: Settings) -> list[Finding]:
@@ -137,11 +113,9 @@ def check_migrations(database_url: str, settings: Settings) -> Finding:
         missing = migrate.pending(database_url)
     except migrate.DatabaseNewer as exc:
         return broken("migrations", str(exc), "run the newer release; a schema never goes back")
-    except migrate.MigrationChanged as exc:
+    except Misconfigured as exc:
         found, _, mend = str(exc).partition("; ")
         return broken("migrations", found, mend)
-    except Misconfigured as exc:
-        return broken("migrations", str(exc), "GRANT it all rights on our tables")
     if not missing:
         return ok("migrations", f"all {len(migrate.migrations())} applied")
     text = f"{len(missing)} to be applied: {', '.join(missing)}"

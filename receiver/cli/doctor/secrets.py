@@ -7,11 +7,10 @@ from datetime import timedelta
 from typing import Final
 
 from receiver.cli.doctor.findings import Finding, broken, ok, warning
-from receiver.cli.keyring import Known
+from receiver.cli.keyring import Known, webhook_variable
 from receiver.core.model import AccountId, SignatureMode, Verdict
 from receiver.core.tokens import key_id
 from receiver.flow.services import Deal
-from receiver.settings import account_variable
 
 NAME: Final = "callback secrets"
 #: A console's test that is older says little of today.
@@ -54,7 +53,7 @@ def _signature(known: Known, account: AccountId, deal: Deal) -> Finding:
         return ok(name, f"{mode}, without a secret: a callback is a hint, and the provider is asked")
     text = f"{mode}, {len(deal.account.webhook_secrets)} secret(s); {_seen(known, account)}"
     test, weather = known.tests[account], known.weather[account]
-    variable = account_variable(account, "webhook_secrets")
+    variable = webhook_variable(deal)
     if test is not None and test.verdict is Verdict.BAD and known.now - test.at < RECENT:
         return broken(name, text, f"the secret in {variable} is not the console's: set that one")
     if test is not None and test.verdict is Verdict.STALE and known.now - test.at < RECENT:

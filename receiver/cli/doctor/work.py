@@ -19,6 +19,7 @@ BACKLOG: Final = timedelta(minutes=5)
 PATIENCE: Final = 5.0
 
 _OK: Final = 200
+_NOT_NOW: Final = 503
 
 
 async def check_web(settings: Settings) -> Finding:
@@ -33,7 +34,8 @@ async def check_web(settings: Settings) -> Finding:
     except httpx.HTTPError as exc:
         return warning("web", f"does not answer at {where} ({type(exc).__name__})", mend)
     if answer.status_code != _OK:
-        return broken("web", f"answers {answer.status_code} at {where}/readyz", "see its log")
+        mend = "mend what its database suffers from" if answer.status_code == _NOT_NOW else "see what listens there"
+        return broken("web", f"answers {answer.status_code} at {where}/readyz", mend)
     return ok("web", f"ready at {where}")
 
 
