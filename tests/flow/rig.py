@@ -125,6 +125,10 @@ class Rig:
         """Let the five seconds between two questions be over."""
         await self.pass_time(task, "6 s", "last_polled_at")
 
+    async def just_asked(self, task: TaskId) -> None:
+        """Let the last question have been asked at this moment, however slow this machine is."""
+        await self.sql("UPDATE task SET last_polled_at = now() WHERE id = %(t)s AND last_polled_at IS NOT NULL", t=task)
+
     async def stay_at_rest(self) -> None:
         """Let a rest of some seconds that has begun outlast what a slow machine does meanwhile; `pass_rest` ends it."""
         await self.sql("UPDATE pace SET open_until = open_until + interval '30 min' WHERE open_until > now()")

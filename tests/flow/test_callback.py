@@ -105,6 +105,7 @@ def test_many_hints_cost_one_question(stage: Stage) -> None:
         rig.world.queries = [rig.world.report("processing", task)]
         for number in range(5):
             await rig.told(task, rig.world.record("failed", task, noise=number), sign="no")
+            await rig.just_asked(task)
             await rig.work(JobKind.QUERY)
         assert len(rig.world.asked()) == 1
         assert (await rig.story(task)).count("task.hinted") <= 5

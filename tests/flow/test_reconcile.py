@@ -54,6 +54,7 @@ def test_a_task_is_asked_after_at_most_once_in_five_seconds(stage: Stage) -> Non
         task = await rig.submitted()
         rig.world.queries = [rig.world.report("processing", task)]
         for _ in range(4):
+            await rig.just_asked(task)
             await rig.work(JobKind.QUERY)
         assert len(rig.world.asked()) == 1
         await rig.forget_spacing(task)

@@ -29,7 +29,7 @@ from receiver.web.openapi import document
 from receiver.web.server import serve
 from receiver.wiring import bucket_config
 from tests.flow.rig import ACCOUNT, OWNER, Rig, Stage, signed
-from tests.flow.world import envelope
+from tests.flow.world import created, envelope
 from tests.transfer.servers import RawHost
 from tests.web.described import answers, judge, operations
 from tests.web.door import BODY, SECRET, Door, add_key
@@ -63,6 +63,15 @@ class Scene(Door):
 
 
 Driver = Callable[[Scene], Awaitable[httpx.Response]]
+
+
+async def submitted(scene: Scene) -> TaskId:
+    """Return a task that the provider has made, under an id that no other task has."""
+    number = scene.made["number"] = scene.made.get("number", "") + "1"
+    scene.rig.world.creates = [created(f"own-{number}")]
+    task = await scene.rig.submitted()
+    scene.rig.world.creates = []
+    return task
 
 
 async def archived(scene: Scene) -> str:
@@ -227,7 +236,7 @@ async def play_while_the_database_is_away(scene: Scene) -> httpx.Response:
 
 async def kept(scene: Scene) -> str:
     """Return the id of a callback that was read, of a task that runs."""
-    task = await scene.rig.submitted()
+    task = await submitted(scene)
     await scene.rig.told(task, {"task_status": "processing"})
     return str((await scene.ask("callbacks_list")).json()["callbacks"][0]["id"])
 
@@ -240,7 +249,7 @@ async def show_an_account_that_has_seen_much(scene: Scene) -> httpx.Response:
 
 
 async def call_back_while_nothing_can_be_written(scene: Scene) -> httpx.Response:
-    task = await scene.rig.submitted()
+    task = await submitted(scene)
     await call_back(scene, task)
     assert scene.rig.intake._conn is not None
     await scene.rig.intake._conn.execute("SELECT set_config('default_transaction_read_only', 'on', false)")
@@ -268,16 +277,14 @@ ROWS: Final[dict[tuple[str, str], Driver]] = {
     ("tasks_events", "200"): lambda scene: after(scene.rig.accept(), lambda task: scene.ask("tasks_events", task=task)),
     ("tasks_cancel", "200"): lambda scene: after(scene.rig.accept(), lambda task: scene.ask("tasks_cancel", task=task)),
     ("tasks_cancel", "already_sent"): lambda scene: after(
-        scene.rig.submitted(), lambda task: scene.ask("tasks_cancel", task=task)
+        submitted(scene), lambda task: scene.ask("tasks_cancel", task=task)
     ),
     ("tasks_retry", "202"): retry_what_was_rejected,
     ("tasks_retry", "not_retryable"): lambda scene: after(
         scene.rig.accept(), lambda task: scene.ask("tasks_retry", task=task)
     ),
     ("tasks_retry", "may_charge_twice"): retry_what_may_be_charged_twice,
-    ("tasks_refresh", "202"): lambda scene: after(
-        scene.rig.submitted(), lambda task: scene.ask("tasks_refresh", task=task)
-    ),
+    ("tasks_refresh", "202"): lambda scene: after(submitted(scene), lambda task: scene.ask("tasks_refresh", task=task)),
     ("tasks_refresh", "conflict"): lambda scene: after(
         scene.rig.accept(), lambda task: scene.ask("tasks_refresh", task=task)
     ),
@@ -313,9 +320,9 @@ ROWS: Final[dict[tuple[str, str], Driver]] = {
     ("callbacks_replay", "202"): lambda scene: after(
         kept(scene), lambda callback: scene.ask("callbacks_replay", callback=callback)
     ),
-    ("callbacks_take", "200"): lambda scene: after(scene.rig.submitted(), lambda task: call_back(scene, task)),
+    ("callbacks_take", "200"): lambda scene: after(submitted(scene), lambda task: call_back(scene, task)),
     ("callbacks_take", "signature_rejected"): lambda scene: after(
-        scene.rig.submitted(), lambda task: call_back(scene, task, sign="bad")
+        submitted(scene), lambda task: call_back(scene, task, sign="bad")
     ),
     ("callbacks_take", "store_unavailable"): call_back_while_nothing_can_be_written,
     ("callbacks_take", "token_unknown"): lambda scene: scene.ask("callbacks_take", account=ACCOUNT),
