@@ -69,9 +69,9 @@ chaos: setup ## kills and faults at once, MINUTES= of them from SEED=, and a cou
 	@touch $@
 
 requirements: ## pin anew (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml -o requirements/main.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local -c requirements/main.txt -o requirements/local.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra video --extra test --extra check -c requirements/local.txt -o requirements/dev.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra bench -c requirements/dev.txt -o requirements/bench.txt
+	uv pip compile -q --fork-strategy fewest --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml -o requirements/main.txt
+	uv pip compile -q --fork-strategy fewest --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local -c requirements/main.txt -o requirements/local.txt
+	uv pip compile -q --fork-strategy fewest --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra video --extra test --extra check -c requirements/local.txt -o requirements/dev.txt
+	uv pip compile -q --fork-strategy fewest --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml --extra local --extra bench -c requirements/dev.txt -o requirements/bench.txt
 
 .PHONY: help setup demo demo-all run test test-long test-fast check deploy-check docs docs-serve docs-generate recordings coverage-page bench chaos requirements

@@ -69,8 +69,8 @@ async def _read(services: Services, wanted: Mapping[CallbackId, Job]) -> dict[Ca
                 names = {"job_id": str(wanted[callback.id].id), "account": callback.account}
                 with logs.within({"callback_id": str(callback.id), **names}):
                     found = await _interpret(changes, services, locked.get(callback.task_id), callback)
-                    told = {"task_id": callback.task_id, "outcome": found.outcome}
-                    db.on_commit(partial(log.info, "callback.advanced", **told))
+                    line = partial(log.info, "callback.advanced", task_id=callback.task_id, outcome=found.outcome)
+                    db.on_commit(line)
                 read.append(found)
         await changes.write()
         await inbox.processed(conn, read)

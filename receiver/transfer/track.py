@@ -17,7 +17,7 @@ import resource
 import signal
 import sys
 from enum import IntEnum
-from typing import Any, Final
+from typing import Final
 
 #: Seconds of processor time, and of any time; to copy 100 MB takes less than one.
 CPU_SECONDS: Final = 20
@@ -29,8 +29,6 @@ FILES: Final = 32
 
 #: What fits into the container that players know as m4a; all else goes into a plain mp4 without pictures.
 _IPOD: Final = frozenset({"aac", "alac"})
-#: The first release of the library that reads labels of any encoding, and takes no word about it.
-_TOLERANT: Final = 19
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 #: What is said of a film that the library makes no sense of, and of some errors of the system.
 UNREADABLE: Final = "track_unreadable"
@@ -106,9 +104,7 @@ def _copy(source: str, target: str) -> None:
     import av  # noqa: PLC0415 - only here: the service runs without it
 
     options = {"protocol_whitelist": "file"}
-    # Before, labels that are no UTF-8 stop the library unless it is told.
-    labels: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= _TOLERANT else {"metadata_errors": "replace"}
-    with av.open(source, "r", format="mov", options=options, **labels) as film:
+    with av.open(source, format="mov", options=options, metadata_errors="replace") as film:
         if not film.streams.audio:
             raise Refused("no_audio_track")
         sound = film.streams.audio[0]
